@@ -1,0 +1,39 @@
+# `make demo`, `make test` and `make lint` set up all they need from Python alone.
+#   make test PYTHON=python3.12      the same on another Python
+PYTHON ?= python3
+TAG := $(shell $(PYTHON) -c 'import sys; print("py%d.%d" % sys.version_info[:2])')
+ifeq ($(TAG),)
+$(error $(PYTHON) does not run; give a Python of 3.11 or newer, e.g. make test PYTHON=python3.12)
+endif
+VENV := .venv/$(TAG)
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench setup clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# Where PYTHONDONTWRITEBYTECODE is set, imports stay slow unless the bytecode is written once.
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib src >/dev/null 2>&1
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m ranef.demo --out demo
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/article.py
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,82 @@
+"""Bayesian random-effects models, drawn exactly: independent draws with a certificate."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public names and the modules that hold them, imported at first use: numpy, scipy and ArviZ take
+# seconds, and `ranef --help` or a plain import should not.
+_HOMES = {
+    "DataError": "errors",
+    "Fit": "fit",
+    "FormulaError": "errors",
+    "IdentifiabilityError": "errors",
+    "IdentifiabilityWarning": "errors",
+    "ImproperPosteriorError": "errors",
+    "MissingRowsWarning": "errors",
+    "PriorError": "errors",
+    "RanefError": "errors",
+    "ReliabilityWarning": "errors",
+    "fit": "fit",
+    "flat": "priors",
+    "half_t": "priors",
+    "jeffreys": "priors",
+    "load": "fit",
+    "variance": "priors",
+}
+_MODULES = ("article", "datasets")
+
+__all__ = [
+    "DataError",
+    "Fit",
+    "FormulaError",
+    "IdentifiabilityError",
+    "IdentifiabilityWarning",
+    "ImproperPosteriorError",
+    "MissingRowsWarning",
+    "PriorError",
+    "RanefError",
+    "ReliabilityWarning",
+    "__version__",
+    "article",
+    "datasets",
+    "fit",
+    "flat",
+    "half_t",
+    "jeffreys",
+    "load",
+    "variance",
+]
+
+if TYPE_CHECKING:
+    from ranef import article, datasets
+    from ranef.errors import (
+        DataError,
+        FormulaError,
+        IdentifiabilityError,
+        IdentifiabilityWarning,
+        ImproperPosteriorError,
+        MissingRowsWarning,
+        PriorError,
+        RanefError,
+        ReliabilityWarning,
+    )
+    from ranef.fit import Fit, fit, load
+    from ranef.priors import flat, half_t, jeffreys, variance
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f"ranef.{name}")
+    raise AttributeError(f"module 'ranef' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

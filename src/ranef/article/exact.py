@@ -1,0 +1,184 @@
+"""The true posterior of the article's model: independent draws, moments and densities."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
+from ranef.cells import Cells
+from ranef.columns import FixedTerm
+from ranef.errors import DataError
+from ranef.formula import parse_formula
+from ranef.marginal.random_intercept import RandomIntercept
+from ranef.model import model_from_cells
+from ranef.priors import variance
+from ranef.samplers.exact import sample_exact
+from ranef.samplers.posterior import Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.model import Model
+    from ranef.samplers.posterior import Points
+    from ranef.types import Array, Seed
+
+__all__ = ["ExactResult", "exact"]
+
+
+@dataclass(frozen=True)
+class ExactResult:
+    """The exact posterior of the article's model.
+
+    Attributes
+    ----------
+    draws
+        As in `GibbsResult`, but the draws are independent; `X` only if it was asked for.
+    seconds
+        Run time, data to draws.
+    points
+        Quadrature nodes of the log variance ratio.
+    shape, rate
+        sigma2_e given node k is inverse gamma (shape, rate[k]); sigma2_x is r_k times that.
+    """
+
+    draws: xr.Dataset
+    seconds: float
+    points: Points
+    shape: float
+    rate: Array
+
+    def density(self, parameter: Literal["sigma2_e", "sigma2_x"], at: Array) -> Array:
+        """Exact marginal posterior density, a mixture of inverse gammas over the nodes.
+
+        Parameters
+        ----------
+        parameter
+            Which variance.
+        at
+            Positive values, shape (k,).
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (k,).
+        """
+        scale = self._scale(parameter)
+        density = stats.invgamma(self.shape, scale=scale[:, None]).pdf(np.asarray(at))
+        return np.asarray(self.points.weight @ density)
+
+    def mean(self, parameter: Literal["sigma2_e", "sigma2_x"]) -> float:
+        """Posterior mean of a variance by quadrature, without Monte Carlo error."""
+        if self.shape <= 1:
+            return float("inf")
+        return float(self.points.weight @ self._scale(parameter) / (self.shape - 1))
+
+    def _scale(self, parameter: str) -> Array:
+        if parameter not in ("sigma2_e", "sigma2_x"):
+            raise DataError(f"parameter is {parameter!r}; 'sigma2_e' or 'sigma2_x' is expected.")
+        return self.rate * (np.exp(self.points.rho) if parameter == "sigma2_x" else 1.0)
+
+
+def exact(
+    W: Any,
+    *,
+    mean: bool = False,
+    draws: int = 10_000,
+    X: bool = False,
+    a_sigma_e: float = 0.1,
+    b_sigma_e: float = 1.0,
+    a_sigma_x: float = 0.1,
+    b_sigma_x: float = 1.0,
+    seed: Seed = None,
+) -> ExactResult:
+    """Draw independently from the true posterior of the article's model.
+
+    Parameters
+    ----------
+    W
+        Measurements, shape (n, J).
+    mean
+        False: signals have mean zero. True: mean mu with a flat prior.
+    draws
+        Number of independent draws.
+    X
+        Whether to draw the n signals too (draws x n numbers).
+    a_sigma_e, b_sigma_e, a_sigma_x, b_sigma_x
+        Shapes and scales of the inverse-gamma priors.
+    seed
+        Integer or `numpy.random.Generator`.
+
+    Returns
+    -------
+    ExactResult
+
+    Raises
+    ------
+    DataError, PriorError
+        As `gibbs`.
+
+    Examples
+    --------
+    >>> from ranef.article import SCENARIOS
+    >>> round(exact(SCENARIOS[0].data(), seed=1).mean("sigma2_x"), 4)
+    3.3173
+    """
+    W = check_measurements(W)
+    check_hyperparameters(a_sigma_e, b_sigma_e, a_sigma_x, b_sigma_x)
+    rng = np.random.default_rng(seed)
+    started = time.perf_counter()
+    model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
+    request = Request(draws=draws, chains=1, warmup=0, effects=X, progress=False)
+    sample = sample_exact(model, request, rng)
+    arrays = {
+        "sigma2_e": np.exp(2 * sample.tau[0]),
+        "sigma2_x": np.exp(2 * sample.tau[0] + sample.rho[0]),
+    }
+    if mean:
+        arrays["mu"] = sample.beta[0, :, 0]
+    if sample.effects is not None:
+        arrays["X"] = sample.effects[0]
+        if mean:
+            arrays["X"] += arrays["mu"][:, None]
+    seconds = time.perf_counter() - started
+    target = RandomIntercept(model)
+    shape, rate = target.residual_variance(sample.points.rho, target.profile(sample.points.rho))
+    return ExactResult(to_dataset(arrays), seconds, sample.points, shape, rate)
+
+
+def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float, float]) -> Model:
+    """Make the model from row means and the sum of squares within rows."""
+    n, J = W.shape
+    row_mean = W.mean(axis=1)
+    shift = float(row_mean.mean()) if mean else 0.0
+    within = float(((W - row_mean[:, None]) ** 2).sum())
+    p = int(mean)
+    columns = np.ones((n, p + 1))
+    columns[:, p] = row_mean - shift
+    spread = np.zeros((p + 1, p + 1))
+    spread[p, p] = within
+    cells = Cells(
+        count=np.full(n, J),
+        shift=np.append(np.zeros(p), shift),
+        ones=np.ones(1) if mean else None,
+        mean=columns,
+        within=spread,
+        median=0.0,
+        mad=0.0,
+    )
+    priors = {
+        "sigma": variance(stats.invgamma(noise[0], scale=noise[1])),
+        "1|i": variance(stats.invgamma(signal[0], scale=signal[1])),
+    }
+    return model_from_cells(
+        parse_formula(f"W ~ {p} + (1|i)"),
+        cells,
+        names=("Intercept",) * p,
+        terms=(FixedTerm("Intercept", (0,)),) * p,
+        levels=(),
+        priors=priors,
+    )

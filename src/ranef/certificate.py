@@ -1,0 +1,131 @@
+"""How far the draws can be trusted: acceptance, Pareto k-hat, effective sample size, R-hat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Certificate", "certify"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What stands behind the draws.
+
+    Attributes
+    ----------
+    method
+        `exact` or `gibbs`.
+    draws
+        Number of draws.
+    ess
+        Smallest effective sample size (bulk) among coefficients and SDs (Vehtari et al. 2021).
+    acceptance
+        Share of proposals accepted; None for Gibbs. Near 1 the draws are independent.
+    pareto_k
+        Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
+        proposal covers the posterior. None for Gibbs.
+    r_hat
+        Largest R-hat; None for exact draws, which have no chains to compare.
+    """
+
+    method: str
+    draws: int
+    ess: float
+    acceptance: float | None
+    pareto_k: float | None
+    r_hat: float | None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What speaks against the draws; empty if nothing does."""
+        found = []
+        if self.pareto_k is not None and self.pareto_k > 0.7:
+            found.append(f"Pareto k-hat {self.pareto_k:.2f} exceeds 0.7")
+        if self.acceptance is not None and self.acceptance < 0.5:
+            found.append(f"acceptance {self.acceptance:.0%} is below 50%")
+        if self.r_hat is not None and self.r_hat > 1.01:
+            found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
+        if self.ess < 400:
+            found.append(f"the smallest ESS is {self.ess:.0f}, below 400")
+        return tuple(found)
+
+    @property
+    def trusted(self) -> bool:
+        """True if nothing speaks against the draws."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = []
+        if self.acceptance is not None:
+            parts.append(f"acceptance {100 * self.acceptance:.1f}%")
+        if self.pareto_k is not None:
+            parts.append(f"Pareto k\u0302 {self.pareto_k:.2f}")
+        parts.append(f"ESS {self.ess:,.0f} of {self.draws:,} draws")
+        if self.r_hat is not None:
+            parts.append(f"R\u0302 {self.r_hat:.3f}")
+        told = ", ".join(parts)
+        return told if self.trusted else f"{told}. DO NOT TRUST: {'; '.join(self.problems)}"
+
+
+def certify(tree: xr.DataTree) -> Certificate:
+    """Compute the certificate of labelled draws.
+
+    Parameters
+    ----------
+    tree
+        From `ranef.draws.to_tree`.
+
+    Returns
+    -------
+    Certificate
+    """
+    from arviz_stats.base import array_stats
+
+    posterior = tree["posterior"].to_dataset()
+    label = str(tree.attrs["group_label"])
+    arrays = []
+    for name, values in posterior.data_vars.items():
+        if name != label:
+            array = values.transpose("chain", "draw", ...).to_numpy()
+            arrays.append(array.reshape(*array.shape[:2], -1))
+    stacked = np.concatenate(arrays, axis=2)
+    chains, draws = stacked.shape[:2]
+    ess = min(
+        float(array_stats.ess(stacked[:, :, j], chain_axis=0, draw_axis=1, method="bulk"))
+        for j in range(stacked.shape[2])
+    )
+    stats = tree["sample_stats"]
+    acceptance = pareto_k = r_hat = None
+    if "accepted" in stats:
+        acceptance = float(stats["accepted"].mean())
+        pareto_k = _pareto_k(stats["log_weight"].to_numpy().ravel())
+    else:
+        r_hat = max(
+            float(array_stats.rhat(stacked[:, :, j], chain_axis=0, draw_axis=1))
+            for j in range(stacked.shape[2])
+        )
+    # Rank-normalised ESS of independent draws scatters around their number; it cannot exceed it.
+    return Certificate(
+        method=str(tree.attrs["method"]),
+        draws=chains * draws,
+        ess=min(ess, float(chains * draws)) if "accepted" in stats else ess,
+        acceptance=acceptance,
+        pareto_k=pareto_k,
+        r_hat=r_hat,
+    )
+
+
+def _pareto_k(log_weight: np.ndarray) -> float:
+    """Tail index of importance weights; minus infinity where they do not vary."""
+    from arviz_stats.base import array_stats
+
+    if np.ptp(log_weight) < 1e-12:
+        return -np.inf
+    return float(array_stats.psislw(-np.asarray(log_weight) * -1.0)[1])

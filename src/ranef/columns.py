@@ -1,0 +1,276 @@
+"""Formula and table to arrays by row: response, fixed-effect columns, group codes."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError, FormulaError, MissingRowsWarning
+from ranef.table import check_columns, drop_missing, require_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ranef.formula import Formula
+    from ranef.types import Array, IntArray
+
+__all__ = ["Columns", "FixedTerm", "evaluate"]
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """One term of the fixed part and the columns of X it owns.
+
+    Attributes
+    ----------
+    name
+        As in the formula; the intercept is `Intercept`.
+    columns
+        Positions in X.
+    levels
+        For a term with several columns (a factor, a polynomial), a name for each column; empty
+        for a single numeric column.
+    """
+
+    name: str
+    columns: tuple[int, ...]
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the formula picks from the table, row by row.
+
+    Attributes
+    ----------
+    y
+        Response, shape (N,), in the user's units.
+    X
+        Fixed-effect columns, shape (N, p).
+    names
+        One name per column of X, for priors: `Intercept`, `x`, `f[b]`.
+    terms
+        The same columns by term, for draws.
+    codes
+        Level of the grouping factor for each row, shape (N,), values 0..G-1.
+    levels
+        The G observed level names, in category or sorted order.
+    dropped
+        Rows left out because a used column was missing.
+    """
+
+    y: Array
+    X: Array
+    names: tuple[str, ...]
+    terms: tuple[FixedTerm, ...]
+    codes: IntArray
+    levels: tuple[str, ...]
+    dropped: int
+
+
+def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
+    """Evaluate a formula on a table.
+
+    Parameters
+    ----------
+    formula
+        From `parse_formula`.
+    frame
+        From `read_table`.
+
+    Returns
+    -------
+    Columns
+
+    Raises
+    ------
+    FormulaError, DataError
+        If the formula names unknown columns or functions, the response is text or constant, or
+        there is no group term.
+
+    Warns
+    -----
+    MissingRowsWarning
+        With the number of rows that were left out.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ranef.formula import parse_formula
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0], "g": ["a", "a", "b"]})
+    >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).levels
+    ('a', 'b')
+    """
+    if not formula.groups:
+        raise FormulaError(
+            f"Formula {formula.text!r} has no group term; add one, e.g. '+ (1|g)'.",
+            text=formula.text,
+        )
+    if len(formula.groups) > 1:
+        raise FormulaError(
+            f"Formula {formula.text!r} has {len(formula.groups)} group terms; this version fits "
+            "one '(1|g)'.",
+            text=formula.text,
+        )
+    factor = formula.groups[0].factor
+    left, right = _parse(formula.response, formula), _parse(formula.fixed, formula)
+    used = sorted({str(v) for f in (left, right) for v in f.required_variables})
+    check_columns(frame, [*used, factor], formula.text)
+    rows, dropped = drop_missing(frame, list(dict.fromkeys([*used, factor])))
+    if dropped:
+        warnings.warn(
+            f"{dropped} of {len(frame)} rows have missing values and are left out.",
+            MissingRowsWarning,
+            stacklevel=2,
+        )
+    y = _response(left, formula, rows)
+    X, names, terms = _fixed(right, formula, rows)
+    codes, levels = group_codes(rows[factor])
+    return Columns(y, X, names, terms, codes, levels, dropped)
+
+
+def _parse(side: str, formula: Formula) -> Any:
+    """Parse one side with formulaic, telling its syntax errors in one plain line."""
+    from formulaic import Formula as FormulaicFormula
+    from formulaic.errors import FormulaicError
+    from formulaic.parser import DefaultFormulaParser
+
+    parser = DefaultFormulaParser(include_intercept=side is formula.fixed)
+    try:
+        parsed = FormulaicFormula(side, _parser=parser)
+        _ = parsed.required_variables
+    except FormulaicError as error:
+        raise _plain(error, side, formula) from None
+    return parsed
+
+
+def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:
+    """Turn formulaic's message with colour marks into one line with a position."""
+    message = str(error)
+    marked = re.search(r"⧛\[1;31m(.*?)⧛?\[0m⧚", message, re.DOTALL) or re.search(
+        r"\x1b\[1;31m(.*?)\x1b\[0m", message, re.DOTALL
+    )
+    told = message.splitlines()[0].replace("insuffient", "insufficient")
+    position = -1
+    if marked is not None:
+        token = marked.group(1).replace("⧚", "").replace("⧛", "")
+        position = formula.text.find(token, max(formula.text.find(side), 0))
+    where = f", character {position + 1}" if position >= 0 else ""
+    return FormulaError(
+        f"Formula {formula.text!r}{where}: {told}",
+        text=formula.text,
+        position=position + 1 if position >= 0 else None,
+    )
+
+
+def _model_matrix(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Any:
+    """Evaluate formulaic terms; failures in the user's expressions become one line."""
+    from formulaic.errors import FormulaicError
+
+    try:
+        # What a transform makes of a bad value (log of zero) is told by the finiteness checks.
+        with np.errstate(all="ignore"):
+            return parsed.get_model_matrix(rows, context={}, na_action="ignore")
+    except FormulaicError as error:
+        told = str(error).strip().splitlines()[0]
+        raise FormulaError(f"Formula {formula.text!r}: {told}", text=formula.text) from None
+
+
+def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
+    """Evaluate the left-hand side to one finite numeric column."""
+    for name in parsed.required_variables:
+        require_numbers(rows, str(name))
+    matrix = _model_matrix(parsed, formula, rows)
+    if matrix.shape[1] != 1:
+        raise FormulaError(
+            f"Formula {formula.text!r}: the left-hand side gives {matrix.shape[1]} columns; "
+            "one response is expected.",
+            text=formula.text,
+        )
+    y = np.ascontiguousarray(matrix.to_numpy(dtype=float)[:, 0])
+    if not np.isfinite(y).all():
+        row = int(np.flatnonzero(~np.isfinite(y))[0]) + 1
+        raise DataError(
+            f"Response {formula.response!r} is not finite in row {row} of the complete rows "
+            "(a logarithm of zero?); correct the values or leave them empty.",
+            row=row,
+        )
+    spread = float(y.max() - y.min())
+    if spread <= 4 * np.finfo(float).eps * float(np.abs(y).max()):
+        raise DataError(
+            f"Response {formula.response!r} is constant ({y[0]:g} in all {len(y)} rows); "
+            "there is no variation to model.",
+            value=float(y[0]),
+        )
+    return y
+
+
+def _fixed(
+    parsed: Any, formula: Formula, rows: pd.DataFrame
+) -> tuple[Array, tuple[str, ...], tuple[FixedTerm, ...]]:
+    """Evaluate the fixed part; name its columns and terms as Bambi does."""
+    matrix = _model_matrix(parsed, formula, rows)
+    X = np.ascontiguousarray(matrix.to_numpy(dtype=float))
+    if not np.isfinite(X).all():
+        column = int(np.flatnonzero(~np.isfinite(X).all(axis=0))[0])
+        raise DataError(
+            f"Fixed-effect column {matrix.columns[column]!r} is not finite in some row; correct "
+            "the values or leave them empty."
+        )
+    names = [re.sub(r"\[T\.", "[", str(c)) for c in matrix.columns]
+    terms: list[FixedTerm] = []
+    for term, part in matrix.model_spec.term_slices.items():
+        positions = tuple(range(*part.indices(X.shape[1])))
+        if not positions:
+            continue
+        name = "Intercept" if str(term) == "1" else str(term)
+        if len(positions) == 1 and "[" not in names[positions[0]]:
+            terms.append(FixedTerm(name, positions))
+        else:
+            terms.append(FixedTerm(name, positions, tuple(_level(names[i]) for i in positions)))
+    return X, tuple(names), tuple(terms)
+
+
+def _level(column: str) -> str:
+    """Name the part of a column's name in brackets: `f[b]` gives `b`, `f[b]:h[c]` gives `b, c`."""
+    return ", ".join(re.findall(r"\[([^\]]*)\]", column)) or column
+
+
+def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
+    """Number the observed levels of a grouping column.
+
+    Parameters
+    ----------
+    values
+        Column without missing values, of any type.
+
+    Returns
+    -------
+    codes : numpy.ndarray
+        Shape (N,), 0..G-1.
+    levels : tuple of str
+        Names in category order for categoricals, sorted where the values can be sorted, else in
+        order of appearance. Categories that no row holds are left out.
+    """
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.cat.remove_unused_categories()
+        return values.cat.codes.to_numpy(dtype=np.intp), _names(values.cat.categories)
+    try:
+        codes, uniques = pd.factorize(values, sort=True)
+    except TypeError:
+        codes, uniques = pd.factorize(values)
+    return np.asarray(codes, dtype=np.intp), _names(uniques)
+
+
+def _names(levels: Any) -> tuple[str, ...]:
+    """Write level names; whole numbers stored as floats lose their '.0'."""
+    values = np.asarray(levels)
+    if values.dtype.kind == "f" and np.all(values == np.floor(values)):
+        return tuple(str(int(v)) for v in values)
+    return tuple(str(v) for v in levels)

@@ -1,0 +1,54 @@
+"""Small classic data sets that ship with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+from ranef.errors import DataError, nearest
+from ranef.table import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SOURCES", "load"]
+
+SOURCES = {
+    "Dyestuff": (
+        "Yield of dyestuff (grams of standard colour) of five preparations from each of six "
+        "batches of an intermediate product. Davies and Goldsmith (1972), Statistical Methods in "
+        "Research and Production, 4th ed., section 6.4."
+    ),
+    "sleepstudy": (
+        "Average reaction time (ms) per day of 18 subjects under sleep restriction. Belenky et "
+        "al. (2003), Journal of Sleep Research 12, 1-12."
+    ),
+}
+
+
+def load(name: str) -> pd.DataFrame:
+    """Load a data set.
+
+    Parameters
+    ----------
+    name
+        A key of `SOURCES`, which tells what each holds and where it is from.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    DataError
+        If there is no such data set.
+
+    Examples
+    --------
+    >>> load("Dyestuff").shape
+    (30, 2)
+    """
+    if name not in SOURCES:
+        raise DataError(f"There is no data set {name!r}. {nearest(name, SOURCES)}")
+    with as_file(files(__name__) / f"{name}.csv") as path:
+        return read_table(path)

@@ -1,0 +1,168 @@
+"""Draws to an ArviZ DataTree with Bambi's variable names, and to NetCDF and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.model import Model
+    from ranef.samplers.posterior import Sample
+    from ranef.types import Array
+
+__all__ = ["load_tree", "save_tree", "to_tree"]
+
+# NetCDF reads a slash in a name as a path; terms such as `I(x / 2)` hold one.
+_SLASH, _SAVED_SLASH = "/", "\u2215"
+
+
+def to_tree(
+    model: Model,
+    sample: Sample,
+    *,
+    effect_moments: tuple[Array, Array],
+    response: Array,
+    attributes: dict[str, Any],
+) -> xr.DataTree:
+    """Label the draws.
+
+    Parameters
+    ----------
+    model
+        Names and levels.
+    sample
+        What the sampler gave.
+    effect_moments
+        Posterior mean and SD of each group effect, shape (G,) each.
+    response
+        The observed response, shape (N,).
+    attributes
+        What to record on the root: texts, numbers, and mappings (kept as JSON).
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups `posterior` (`Intercept`, coefficients by term, `sigma`, `1|g_sigma`, and `1|g`
+        where effects were drawn; dimensions chain, draw, and `f_dim` or `g__factor_dim` for
+        levels), `sample_stats` (`lp`; for exact draws also `accepted` and `log_weight`),
+        `effects` (exact mean and sd per level) and `observed_data`.
+    """
+    import xarray as xr
+    from arviz_base import from_dict
+
+    label, factor = model.label, model.formula.groups[0].factor
+    level_dim = f"{factor}__factor_dim"
+    posterior: dict[str, Array] = {}
+    dims: dict[str, list[str]] = {label: [level_dim]}
+    coords: dict[str, list[str]] = {level_dim: list(model.levels)}
+    for term in model.terms:
+        if term.levels:
+            posterior[term.name] = sample.beta[:, :, list(term.columns)]
+            dims[term.name] = [f"{term.name}_dim"]
+            coords[f"{term.name}_dim"] = list(term.levels)
+        else:
+            posterior[term.name] = sample.beta[:, :, term.columns[0]]
+    posterior["sigma"] = np.exp(sample.tau)
+    posterior[f"{label}_sigma"] = np.exp(sample.tau + 0.5 * sample.rho)
+    if sample.effects is not None:
+        posterior[label] = sample.effects
+    stats: dict[str, Array] = {"lp": sample.log_density}
+    if sample.accepted is not None and sample.log_weight is not None:
+        stats["accepted"], stats["log_weight"] = sample.accepted, sample.log_weight
+    name = model.formula.response.strip("`")
+    tree: xr.DataTree = from_dict(
+        {"posterior": posterior, "sample_stats": stats, "observed_data": {name: response}},
+        coords=coords,
+        dims={**dims, name: ["__obs__"]},
+    )
+    tree["effects"] = xr.Dataset(
+        {label: (("statistic", level_dim), np.stack(effect_moments))},
+        coords={"statistic": ["mean", "sd"], level_dim: list(model.levels)},
+    )
+    tree.attrs.update(
+        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in attributes.items()}
+    )
+    return tree
+
+
+def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Write a NetCDF file, whole or not at all.
+
+    Parameters
+    ----------
+    tree
+        From `to_tree`.
+    path
+        The file; an existing one is replaced once the new one is complete.
+
+    Raises
+    ------
+    DataError
+        If the folder does not exist or cannot be written.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise DataError(f"Folder '{target.parent}' does not exist; create it first.")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, suffix=".nc.part")
+    except OSError as error:
+        raise DataError(f"'{target}' cannot be written: {error.strerror}.") from None
+    os.close(handle)
+    try:
+        _rename(tree, _SLASH, _SAVED_SLASH).to_netcdf(name, engine="h5netcdf")
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
+    """Read what `save_tree` wrote, into memory.
+
+    Parameters
+    ----------
+    path
+        The NetCDF file.
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    DataError
+        If the file is missing or holds no ranef fit.
+    """
+    import xarray as xr
+
+    if not Path(path).is_file():
+        raise DataError(f"File '{path}' does not exist. Check the path.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as stored:
+            tree: xr.DataTree = stored.load()
+    except OSError:
+        raise DataError(f"File '{path}' is no NetCDF file; expected one from fit.save().") from None
+    if "ranef_version" not in tree.attrs:
+        raise DataError(f"File '{path}' holds no ranef fit; expected one from fit.save().")
+    return _rename(tree, _SAVED_SLASH, _SLASH)
+
+
+def _rename(tree: xr.DataTree, old: str, new: str) -> xr.DataTree:
+    """Replace a character in the names of variables, coordinates and dimensions."""
+    import xarray as xr
+
+    groups = {}
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False)
+        names = {str(n): str(n).replace(old, new) for n in (*dataset.variables, *dataset.sizes)}
+        groups[node.path] = dataset.rename({k: v for k, v in names.items() if k != v})
+    return xr.DataTree.from_dict(groups)

@@ -1,0 +1,99 @@
+"""Exceptions and warnings: each says what came, what was expected and what to do next."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "FormulaError",
+    "IdentifiabilityError",
+    "IdentifiabilityWarning",
+    "ImproperPosteriorError",
+    "MissingRowsWarning",
+    "PriorError",
+    "RanefError",
+    "ReliabilityWarning",
+    "nearest",
+]
+
+
+class RanefError(ValueError):
+    """Base of every error that ranef raises on purpose.
+
+    Parameters
+    ----------
+    message
+        One line: what came, what was expected, what to do next.
+    **details
+        The numbers and names behind the message, kept as attributes so that programs need not
+        parse the text.
+
+    Examples
+    --------
+    >>> RanefError("3 rows came, 4 were expected.", rows=3).rows
+    3
+    """
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        for name, value in details.items():
+            setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Tell type checkers that details are attributes; unknown names fail as usual."""
+        raise AttributeError(f"{type(self).__name__} carries no detail named {name!r}.")
+
+
+class FormulaError(RanefError):
+    """The formula cannot be read; `position` (1-based) is where, when known."""
+
+
+class DataError(RanefError):
+    """The table cannot be used: a missing file or column, text for numbers, infinity, no rows."""
+
+
+class PriorError(RanefError):
+    """A prior cannot be read or does not fit its parameter."""
+
+
+class IdentifiabilityError(RanefError):
+    """The data say nothing of a parameter that was left to a default prior."""
+
+
+class ImproperPosteriorError(RanefError):
+    """The posterior has no finite integral, so no draws from it exist."""
+
+
+class IdentifiabilityWarning(UserWarning):
+    """The posterior of some parameter is its prior: the data say nothing of it."""
+
+
+class MissingRowsWarning(UserWarning):
+    """Rows with missing values were left out."""
+
+
+class ReliabilityWarning(UserWarning):
+    """The certificate says that the draws should not be trusted as they are."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint naming the known name closest to `name`, or listing the known ones.
+
+    Examples
+    --------
+    >>> nearest("scholl", ["school", "pupil"])
+    "Did you mean 'school'?"
+    """
+    names = [str(k) for k in known]
+    lower = {k.lower(): k for k in reversed(names)}
+    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {lower[close[0]]!r}?"
+    shown = ", ".join(repr(k) for k in names[:8])
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"Known names: {shown}{more}." if names else "There are none."

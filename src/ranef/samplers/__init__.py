@@ -1,0 +1,27 @@
+"""Samplers, and the one table of them; every row passes the same contract tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ranef.samplers.exact import sample_exact
+from ranef.samplers.gibbs import sample_gibbs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ranef.model import Model
+    from ranef.samplers.posterior import Request, Sample
+
+__all__ = ["SAMPLERS", "Sampler"]
+
+
+class Sampler(Protocol):
+    """A function from a model to draws from its posterior."""
+
+    def __call__(self, model: Model, request: Request, rng: np.random.Generator) -> Sample:
+        """Draw from the posterior of `model`."""
+        ...
+
+
+SAMPLERS: dict[str, Sampler] = {"exact": sample_exact, "gibbs": sample_gibbs}

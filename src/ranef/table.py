@@ -1,0 +1,218 @@
+"""Any dataframe, mapping or file to named columns in memory; what happens to missing rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+__all__ = ["check_columns", "drop_missing", "read_table", "require_numbers"]
+
+# What R, pandas and spreadsheets write for a missing value.
+_MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", ".")
+
+
+def read_table(data: Any) -> pd.DataFrame:
+    """Bring a table into memory as a pandas frame.
+
+    Parameters
+    ----------
+    data
+        A path to a CSV or Parquet file, a mapping of column names to sequences, or any frame
+        that narwhals knows (pandas, polars, pyarrow, DuckDB relation, Dask, PySpark, Ibis, …).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns as they came; nothing is dropped here. In a CSV, empty fields and the words
+        NA, N/A, NaN, NULL, None and a lone point are missing values.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, empty or unreadable, or the object is no table.
+
+    Examples
+    --------
+    >>> read_table({"y": [1.0, 2.0], "g": ["a", "b"]}).shape
+    (2, 2)
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return _read_file(Path(data))
+    if isinstance(data, Mapping):
+        return _from_mapping(data)
+    return _from_frame(data)
+
+
+def _read_file(path: Path) -> pd.DataFrame:
+    """Read a CSV or Parquet file through DuckDB, with types from all rows."""
+    if not path.exists():
+        siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
+        close = nearest(path.name, siblings) if siblings else ""
+        hint = close if close.startswith("Did") else "Check the path."
+        raise DataError(f"File '{path}' does not exist. {hint}", path=str(path))
+    if path.is_dir():
+        raise DataError(f"'{path}' is a folder; a CSV or Parquet file was expected.")
+    if path.stat().st_size == 0:
+        raise DataError(f"File '{path}' is empty; a header line and rows were expected.")
+    import duckdb
+
+    connection = duckdb.connect()
+    try:
+        if path.suffix.lower() in {".parquet", ".pq"}:
+            relation = connection.read_parquet(str(path))
+        else:
+            relation = connection.read_csv(
+                str(path), header=True, sample_size=-1, na_values=list(_MISSING)
+            )
+        frame: pd.DataFrame = relation.df()
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"File '{path}' cannot be read as CSV or Parquet: {first}", path=str(path)
+        ) from None
+    finally:
+        connection.close()
+    if frame.shape[0] == 0:
+        raise DataError(f"File '{path}' has a header but no rows.", path=str(path))
+    return frame
+
+
+def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
+    """Turn columns of equal length into a frame."""
+    import pandas as pd
+
+    lengths = {str(name): np.shape(values)[:1] for name, values in data.items()}
+    if len(set(lengths.values())) > 1 or () in lengths.values():
+        told = ", ".join(f"{k} {v[0] if v else 'a single value'}" for k, v in lengths.items())
+        raise DataError(f"Columns must be sequences of one length; came: {told}.")
+    return pd.DataFrame({str(name): values for name, values in data.items()})
+
+
+def _from_frame(data: Any) -> pd.DataFrame:
+    """Collect any narwhals-compatible frame."""
+    import narwhals.stable.v2 as nw
+
+    try:
+        frame = nw.from_native(data)
+    except TypeError:
+        raise DataError(
+            f"A {type(data).__name__} is no table; expected a dataframe, a mapping of columns, "
+            "or the path of a CSV or Parquet file."
+        ) from None
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect(backend="pandas")
+    if frame.implementation.is_pandas():
+        native: pd.DataFrame = frame.to_native()
+        return native.rename(columns=str)
+    import pandas as pd
+
+    return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})
+
+
+def _column(series: Any) -> Any:
+    """Give one narwhals column as NumPy, or as objects where it holds text or categories."""
+    import narwhals.stable.v2 as nw
+
+    if series.dtype.is_numeric():
+        values = series.cast(nw.Float64).to_numpy() if series.is_null().any() else series.to_numpy()
+        return np.asarray(values)
+    return np.asarray(series.to_list(), dtype=object)
+
+
+def check_columns(frame: pd.DataFrame, names: Iterable[str], text: str) -> None:
+    """Raise `DataError` with the nearest known name for the first column that is not there."""
+    known = [str(c) for c in frame.columns]
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"Formula {text!r}: {name!r} is neither a column nor a known function. "
+                f"{nearest(name, known)}",
+                column=name,
+            )
+        if known.count(name) > 1:
+            raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
+
+
+def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """Keep the rows in which every named column has a value, and count the others.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    names
+        Columns that the formula uses.
+
+    Returns
+    -------
+    frame : pandas.DataFrame
+        The used columns of the complete rows, with a fresh row index.
+    dropped : int
+        Number of rows left out.
+
+    Raises
+    ------
+    DataError
+        If no complete row remains, or a numeric column holds infinity: an infinite value is a
+        mistake upstream, not a missing one.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> drop_missing(pd.DataFrame({"y": [1.0, None]}), ["y"])[1]
+    1
+    """
+    used = frame.loc[:, list(names)]
+    for name in names:
+        values = used[name]
+        if values.dtype.kind == "f":
+            infinite = np.isinf(values.to_numpy(dtype=float, na_value=np.nan))
+            if infinite.any():
+                row = int(np.flatnonzero(infinite)[0]) + 1
+                raise DataError(
+                    f"Column {name!r} holds an infinite value (row {row}, {infinite.sum()} in "
+                    "all); correct it or mark it as missing.",
+                    column=name,
+                    row=row,
+                )
+    complete = used.notna().all(axis=1).to_numpy()
+    dropped = int((~complete).sum())
+    if dropped == len(used):
+        raise DataError(
+            f"No row has a value in all of {', '.join(map(repr, names))}; {dropped} rows came."
+        )
+    if dropped:
+        used = used.loc[complete]
+    return used.reset_index(drop=True), dropped
+
+
+def require_numbers(frame: pd.DataFrame, name: str) -> None:
+    """Raise `DataError` naming the first value that is no number, unless `name` is numeric."""
+    values = frame[name]
+    if values.dtype.kind in "fiub":
+        return
+    for row, value in enumerate(values, start=1):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"Column {name!r} must be numeric, but row {row} holds {str(value)!r}; "
+                "correct it or leave the field empty.",
+                column=name,
+                row=row,
+            ) from None
+    raise DataError(
+        f"Column {name!r} holds numbers stored as {values.dtype}; convert it to a numeric column.",
+        column=name,
+    )
