@@ -8,7 +8,7 @@ endif
 VENV := .venv/$(TAG)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint lint-style lint-types figures bench setup clean
 
 setup: $(VENV)/.ready
 
@@ -26,11 +26,18 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.ready
+lint: lint-style lint-types
+
+lint-style: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-types: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+figures: $(VENV)/.ready
+	$(BIN)/python docs/make_figures.py
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/article.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ranef.version import __version__
 
 # Public names and the modules that hold them, imported at first use: numpy, scipy and ArviZ take
 # seconds, and `ranef --help` or a plain import should not.

@@ -19,6 +19,7 @@ from ranef.samplers import SAMPLERS
 from ranef.samplers.effects import effect_moments
 from ranef.samplers.posterior import Request
 from ranef.summary import effects_table, format_table, summarise
+from ranef.version import __version__
 
 if TYPE_CHECKING:
     import os
@@ -116,8 +117,6 @@ def fit(
     sample = SAMPLERS[method](model, request, np.random.default_rng(seed))
     moments = effect_moments(RandomIntercept(model), sample.points)
     seconds = time.perf_counter() - started
-    from ranef import __version__
-
     tree = to_tree(
         model,
         sample,

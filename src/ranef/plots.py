@@ -72,12 +72,17 @@ class FitPlots:
         for name in truth or {}:
             if name not in names:
                 raise DataError(f"truth names {name!r}, no parameter. {nearest(name, names)}")
+        posterior = self._tree["posterior"]
+        panels = sum(posterior[n].isel(chain=0, draw=0).size for n in names)
+        rows = -(-panels // 3)
         # arviz-plots rounds a point estimate before placing it, which moves 1527 to 1500.
         made = arviz_plots.plot_dist(
             self._tree,
             var_names=names,
             ci_prob=0.95,
             backend="matplotlib",
+            col_wrap=3,
+            figure_kwargs={"figsize": (9.6, 2.4 * rows), "figsize_units": "inches"},
             visuals={"point_estimate": False, "point_estimate_text": False},
         )
         if truth:

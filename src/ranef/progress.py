@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["track"]
+__all__ = ["status", "track"]
 
 _T = TypeVar("_T")
 
@@ -58,3 +59,23 @@ def track(items: Sequence[_T], description: str, *, show: bool = True) -> Iterat
     finally:
         if bar is not None:
             bar.stop()
+
+
+def status(description: str) -> AbstractContextManager[Any]:
+    """Show a spinner on a terminal's standard error for as long as the context lasts.
+
+    Parameters
+    ----------
+    description
+        What is going on, where no count of steps is known.
+
+    Returns
+    -------
+    context manager
+        One that does nothing where standard error is no terminal.
+    """
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(description)

@@ -125,7 +125,7 @@ def exact(
     --------
     >>> from ranef.article import SCENARIOS
     >>> round(exact(SCENARIOS[0].data(), seed=1).mean("sigma2_x"), 4)
-    3.3173
+    3.3898
     """
     W = check_measurements(W)
     check_hyperparameters(a_sigma_e, b_sigma_e, a_sigma_x, b_sigma_x)

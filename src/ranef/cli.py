@@ -1,0 +1,182 @@
+"""The command line: `ranef fit`, `ranef article`, `ranef simulate`. No statistics here.
+
+Every error is one line on standard error and exit code 2. Libraries are imported inside the
+commands, so that `ranef --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from ranef.errors import PriorError, RanefError
+from ranef.progress import status
+from ranef.version import __version__
+
+__all__ = ["main"]
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ranef")
+def cli() -> None:
+    """Bayesian random-effects models, drawn exactly."""
+
+
+@cli.command("fit")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("formula")
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    metavar="NAME=DIST",
+    help="Prior of one parameter, repeatable: 'sigma=half_t(50)', "
+    "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'.",
+)
+@click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
+@click.option("--draws", type=click.IntRange(min=16), default=4000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
+@click.option(
+    "--out",
+    type=_FOLDER,
+    default=Path("ranef-out"),
+    show_default=True,
+    help="Folder for draws.nc, summary.csv and report.html.",
+)
+def fit_command(
+    file: Path,
+    formula: str,
+    priors: tuple[str, ...],
+    method: str,
+    draws: int,
+    seed: int | None,
+    out: Path,
+) -> None:
+    """Fit FORMULA to the CSV or Parquet FILE.
+
+    Example: ranef fit Dyestuff.csv "Yield ~ 1 + (1|Batch)"
+    """
+    # Gibbs has a bar of its own, and a terminal holds one live line.
+    with status(f"Fitting {formula}") if method == "exact" else nullcontext():
+        from ranef.fit import fit
+        from ranef.report import fit_page, write_files
+
+        made = fit(
+            formula,
+            file,
+            priors=_priors(priors),
+            method="gibbs" if method == "gibbs" else "exact",
+            draws=draws,
+            seed=seed,
+        )
+    click.echo(str(made))
+    with status("Writing the report"):
+        written = write_files(
+            out,
+            {
+                "draws.nc": made.save,
+                "summary.csv": made.summary().to_csv(),
+                "report.html": fit_page(made),
+            },
+        )
+    click.echo(f"\nWritten: {', '.join(map(str, written))}")
+
+
+@cli.command("article")
+@click.option(
+    "--scenario", type=click.IntRange(1, 8), default=None, help="One scenario; default all eight."
+)
+@click.option("--draws", type=click.IntRange(min=200), default=10_000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=47403, show_default=True)
+@click.option("--out", type=_FOLDER, default=None, help="Folder for report.html with pictures.")
+def article_command(scenario: int | None, draws: int, seed: int, out: Path | None) -> None:
+    """Run the article's scenarios: as printed, corrected, and exactly."""
+    from ranef.article import study
+    from ranef.article.story import tell
+    from ranef.console import print_study
+    from ranef.report import study_page, write_files
+
+    made = study(None if scenario is None else [scenario], draws=draws, seed=seed)
+    print_study(made)
+    if scenario is not None:
+        click.echo("\n" + " ".join(tell(made.results[0])))
+    if out is not None:
+        (page,) = write_files(out, {"report.html": study_page(made)})
+        click.echo(f"\nWritten: {page}")
+
+
+@cli.command("simulate")
+@click.option("--n", type=click.IntRange(min=1), default=100, show_default=True, help="Signals.")
+@click.option("--replicates", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--sigma2-e", type=float, default=3.0, show_default=True, help="Noise variance.")
+@click.option("--sigma2-x", type=float, default=5.0, show_default=True, help="Signal variance.")
+@click.option("--mean", type=float, default=0.0, show_default=True, help="Mean of the signals.")
+@click.option("--seed", type=int, default=47403, show_default=True, help="As in R's set.seed.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="CSV file to write.")
+def simulate_command(
+    n: int,
+    replicates: int,
+    sigma2_e: float,
+    sigma2_x: float,
+    mean: float,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Simulate the article's data as a CSV with columns signal, replicate and W."""
+    from ranef.article import simulate
+    from ranef.report import write_files
+
+    W = simulate(
+        n, replicates=replicates, sigma2_e=sigma2_e, sigma2_x=sigma2_x, mean=mean, seed=seed
+    )
+    lines = ["signal,replicate,W"]
+    lines += [f"{i + 1},{j + 1},{float(W[i, j])!r}" for i in range(n) for j in range(replicates)]
+    text = "\n".join(lines) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_files(out.parent, {out.name: text})
+    click.echo(f"Written: {out}")
+
+
+def _priors(given: tuple[str, ...]) -> dict[str, str]:
+    """Split NAME=DIST at the first '='; names hold none."""
+    priors = {}
+    for text in given:
+        name, equals, distribution = text.partition("=")
+        if not (equals and name.strip() and distribution.strip()):
+            raise PriorError(
+                f"Option --prior {text!r}: NAME=DIST is expected, e.g. 'sigma=half_t(50)'."
+            )
+        if name.strip() in priors:
+            raise PriorError(f"Option --prior names {name.strip()!r} twice.")
+        priors[name.strip()] = distribution.strip()
+    return priors
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """One line on standard error for each warning."""
+    click.echo(f"ranef: warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; errors are one line and exit code 2."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("ranef: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        click.echo(f"ranef: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(2)
+    except RanefError as error:
+        click.echo(f"ranef: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

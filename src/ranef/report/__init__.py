@@ -1,0 +1,9 @@
+"""Self-contained HTML pages: of a fit, and of the article's study."""
+
+from __future__ import annotations
+
+from ranef.report.fit_page import fit_page
+from ranef.report.study_page import study_page
+from ranef.report.write import write_files
+
+__all__ = ["fit_page", "study_page", "write_files"]

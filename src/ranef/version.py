@@ -1,0 +1,5 @@
+"""The version, for records and the command line."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
