@@ -11,7 +11,7 @@ from ranef.version import __version__
 # seconds, and `ranef --help` or a plain import should not.
 _HOMES = {
     "DataError": "errors",
-    "Fit": "fit",
+    "Fit": "fitting",
     "FormulaError": "errors",
     "IdentifiabilityError": "errors",
     "IdentifiabilityWarning": "errors",
@@ -20,11 +20,11 @@ _HOMES = {
     "PriorError": "errors",
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
-    "fit": "fit",
+    "fit": "fitting",
     "flat": "priors",
     "half_t": "priors",
     "jeffreys": "priors",
-    "load": "fit",
+    "load": "fitting",
     "variance": "priors",
 }
 _MODULES = ("article", "datasets")
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         RanefError,
         ReliabilityWarning,
     )
-    from ranef.fit import Fit, fit, load
+    from ranef.fitting import Fit, fit, load
     from ranef.priors import flat, half_t, jeffreys, variance
 
 

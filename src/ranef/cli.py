@@ -64,7 +64,7 @@ def fit_command(
     """
     # Gibbs has a bar of its own, and a terminal holds one live line.
     with status(f"Fitting {formula}") if method == "exact" else nullcontext():
-        from ranef.fit import fit
+        from ranef.fitting import fit
         from ranef.report import fit_page, write_files
 
         made = fit(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ranef.fit import Fit
+    from ranef.fitting import Fit
 
 __all__ = ["dyestuff", "main"]
 
@@ -26,7 +26,7 @@ def dyestuff() -> tuple[Fit, str]:
     import numpy as np
 
     from ranef.datasets import load
-    from ranef.fit import fit as fit_model
+    from ranef.fitting import fit as fit_model
 
     fit = fit_model("Yield ~ 1 + (1|Batch)", load("Dyestuff"), seed=47403)
     draws = fit.draws["posterior"]

@@ -298,7 +298,9 @@ def scale_prior(prior: Any, name: str) -> ScalePrior:
     _require_frozen(inner, name)
     text = _text(inner)
     low, high = (float(v) for v in inner.support())
-    if not np.isfinite(inner.median()):
+    with np.errstate(invalid="ignore"):  # scipy warns on the way to its nan
+        middle = float(inner.median())
+    if not np.isfinite(middle):
         raise PriorError(
             f"Prior {text} for {name!r}: its scale or shape is not a positive number.",
             parameter=name,

@@ -12,7 +12,7 @@ from ranef.report.picture import inline_png, inline_svg
 from ranef.summary import decimals
 
 if TYPE_CHECKING:
-    from ranef.fit import Fit
+    from ranef.fitting import Fit
 
 __all__ = ["fit_page", "fit_section"]
 

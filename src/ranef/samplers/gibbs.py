@@ -61,8 +61,8 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
     within[p, p] = design.within[p, p]
 
     total = within[p, p] + float(count @ ybar**2)
-    sigma2 = total / design.N * np.exp(rng.normal(0, 1, chains))
-    group2 = total / design.N * np.exp(rng.normal(0, 1, chains))
+    sigma2 = _inside(model.sigma, total / design.N * np.exp(rng.normal(0, 1, chains)))
+    group2 = _inside(model.group, total / design.N * np.exp(rng.normal(0, 1, chains)))
     b = np.zeros((chains, design.G))
     beta = np.zeros((chains, p))
     out_rho, out_tau = np.empty((chains, kept)), np.empty((chains, kept))
@@ -99,6 +99,13 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
         log_marginal_likelihood=None,
         effects=out_b,
     )
+
+
+def _inside(prior: ScalePrior, variance: Array) -> Array:
+    """Move starting values into the prior's support, which Metropolis steps never leave."""
+    low, high = prior.support
+    margin = 1e-3 * (high - low if np.isfinite(high) else low)
+    return np.asarray(np.clip(np.sqrt(variance), low + margin, high - margin) ** 2)
 
 
 def _variance(

@@ -1,4 +1,8 @@
-"""fit(): the pipeline in one screen; Fit: what it gives."""
+"""fit(): the pipeline in one screen; Fit: what it gives.
+
+The module is not called `fit`, because importing it would then put the module where the function
+`ranef.fit` belongs.
+"""
 
 from __future__ import annotations
 
