@@ -24,7 +24,8 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m ranef.demo --out demo
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	@# One process per core, each with one thread: more would only wait for each other.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: lint-style lint-types
 

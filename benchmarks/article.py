@@ -1,8 +1,4 @@
-"""Times the article's model: exact draws, the Gibbs sampler, R, JAGS and the start of Python.
-
-Everything is measured in one run and compared by medians; whatever is compared takes turns, so that
-a busy moment of the machine falls on both sides. R and JAGS are left out where they are missing.
-"""
+"""Times the article's model: exact draws, the Gibbs sampler, R, JAGS and the start of Python."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
@@ -41,24 +37,20 @@ if TYPE_CHECKING:
     from ranef.model import Model
 
     Array = NDArray[np.float64]
+    Parameter = Literal["sigma2_e", "sigma2_x"]
     Calls = dict[str, Callable[[], Any]]
     Times = dict[str, list[float]]
+    # What an R file printed: a word and its numbers, line by line.
+    Printed = dict[str, list[float]]
 
 HERE = Path(__file__).parent
 DRAWS = 10_000
-PARAMETERS = ("sigma2_e", "sigma2_x")
+PARAMETERS: tuple[Parameter, ...] = ("sigma2_e", "sigma2_x")
 INSTALL = "apt-get install jags r-cran-rjags"
+FIRST_DRAWS = "from ranef.article import exact, simulate; exact(simulate())"
 # How much longer n = 100,000 may take than n = 100 and still be called the same: about what
 # medians of such short times differ by from run to run.
 SAME = 1.25
-
-
-@dataclass(frozen=True)
-class RunOfR:
-    """What one of the R files printed: seconds, and mean and Monte Carlo error by parameter."""
-
-    seconds: float
-    means: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,10 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def take_turns(calls: Calls, repeats: int) -> Times:
-    """Time every call `repeats` times, in turns, after one round that does not count."""
+    """Time every call `repeats` times, after one round that does not count.
+
+    The calls take turns, so that a busy moment of the machine falls on all of them.
+    """
     for call in calls.values():
         call()
     times: Times = {name: [] for name in calls}
@@ -113,17 +108,23 @@ def compressed(W: Array) -> Model:
 
 
 def posterior_calls(sizes: Sequence[int]) -> Calls:
-    """Whole posterior of both variances: from the data matrix, and the drawing alone."""
+    """Whole posterior of both variances from the data matrix."""
+    return {
+        f"exact, from the data, n = {n:,}": partial(exact, measurements(n), draws=DRAWS, seed=1)
+        for n in sizes
+    }
+
+
+def drawing_calls(sizes: Sequence[int]) -> Calls:
+    """Whole posterior of both variances from a model that has already seen the data."""
     request = Request(draws=DRAWS, chains=1, warmup=0, effects=False, progress=False)
     rng = np.random.default_rng(1)
-    calls: Calls = {}
-    for n in sizes:
-        W = measurements(n)
-        calls[f"exact, from the data, n = {n:,}"] = partial(exact, W, draws=DRAWS, seed=1)
-        calls[f"exact, drawing alone, n = {n:,}"] = partial(
-            sample_exact, compressed(W), request, rng
+    return {
+        f"exact, drawing alone, n = {n:,}": partial(
+            sample_exact, compressed(measurements(n)), request, rng
         )
-    return calls
+        for n in sizes
+    }
 
 
 def signal_calls(n: int) -> Calls:
@@ -132,9 +133,7 @@ def signal_calls(n: int) -> Calls:
     rng = np.random.default_rng(1)
     return {
         f"exact, every X, n = {n:,}": partial(exact, measurements(n), draws=DRAWS, X=True, seed=1),
-        f"floor: {DRAWS * n:.0e} normals".replace("e+0", "e"): partial(
-            rng.standard_normal, out=numbers
-        ),
+        f"floor: {DRAWS * n:,} normals": partial(rng.standard_normal, out=numbers),
     }
 
 
@@ -154,6 +153,7 @@ def start_calls() -> tuple[Calls, list[str]]:
         "python, nothing imported": [sys.executable, "-c", "pass"],
         "import ranef": [sys.executable, "-c", "import ranef"],
         "import ranef.article": [sys.executable, "-c", "import ranef.article"],
+        "import and first exact draws": [sys.executable, "-c", FIRST_DRAWS],
     }
     notes = []
     script = shutil.which("ranef", path=str(Path(sys.executable).parent))
@@ -175,8 +175,8 @@ def runs(command: Sequence[str]) -> bool:
 # -- R and JAGS --------------------------------------------------------------------------------
 
 
-def run_r(script: str, csv: Path) -> RunOfR:
-    """Run one of the R files beside this one and read what it prints."""
+def run_r(script: str, csv: Path) -> Printed:
+    """Run one of the R files beside this one and read the lines meant for this script."""
     done = subprocess.run(
         ["Rscript", "--vanilla", str(HERE / script), str(csv), str(DRAWS)],
         capture_output=True,
@@ -185,15 +185,9 @@ def run_r(script: str, csv: Path) -> RunOfR:
     )
     if done.returncode:
         raise click.ClickException(f"{script} failed:\n{done.stderr.strip()}")
-    words = [line.split() for line in done.stdout.splitlines()]
-    found = {w[0]: [float(v) for v in w[1:]] for w in words if w and w[0] in named()}
-    return RunOfR(
-        found["seconds"][0], {p: (found[p][0], found[p][1]) for p in PARAMETERS if p in found}
-    )
-
-
-def named() -> tuple[str, ...]:
-    return ("seconds", *PARAMETERS)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    expected = ("seconds", "unkept", *PARAMETERS)
+    return {w[0]: [float(v) for v in w[1:]] for w in lines if w and w[0] in expected}
 
 
 def available_r() -> tuple[dict[str, str], list[str]]:
@@ -208,10 +202,10 @@ def available_r() -> tuple[dict[str, str], list[str]]:
 
 def measure_r(
     scripts: dict[str, str], sizes: Sequence[int], repeats: int
-) -> tuple[Times, dict[str, RunOfR]]:
-    """Time R's side inside R; one run of each is also given whole."""
+) -> tuple[Times, dict[str, Printed]]:
+    """Time R's side inside R; what each printed last comes along for its means."""
     times: Times = {}
-    last: dict[str, RunOfR] = {}
+    last: dict[str, Printed] = {}
     with tempfile.TemporaryDirectory() as folder:
         for n in sizes:
             csv = Path(folder) / f"W{n}.csv"
@@ -223,7 +217,11 @@ def measure_r(
                 for name, script in scripts.items():
                     key = f"{name}, n = {n:,}"
                     last[key] = run_r(script, csv)
-                    times.setdefault(key, []).append(last[key].seconds)
+                    times.setdefault(key, []).extend(last[key]["seconds"])
+                    if "unkept" in last[key]:
+                        times.setdefault(f"JAGS, no X kept, n = {n:,}", []).extend(
+                            last[key]["unkept"]
+                        )
     return times, last
 
 
@@ -269,6 +267,8 @@ def ratios_table(times: Times) -> Table:
         ("exact, drawing alone, n = 100,000", "exact, drawing alone, n = 100"),
         ("exact, every X, n = 1,000", floor),
         ("JAGS, every X, n = 1,000", "exact, every X, n = 1,000"),
+        # Unequal on purpose: JAGS keeps no draw of X here, so no cost of storing is in its time.
+        ("JAGS, no X kept, n = 1,000", "exact, every X, n = 1,000"),
         ("R, the article's code, n = 100", "Gibbs in NumPy, printed, n = 100"),
         ("R, the article's code, n = 1,000", "Gibbs in NumPy, printed, n = 1,000"),
     ]
@@ -279,7 +279,7 @@ def ratios_table(times: Times) -> Table:
     return table
 
 
-def means_table(jags: dict[str, RunOfR], sizes: Sequence[int]) -> Table:
+def means_table(jags: dict[str, Printed], sizes: Sequence[int]) -> Table:
     """JAGS's means beside the exact ones, and how many Monte Carlo errors they are apart."""
     table = plain_table(
         "Posterior means", "", "JAGS", "Monte Carlo error", "exact, by quadrature", "errors apart"
@@ -287,7 +287,7 @@ def means_table(jags: dict[str, RunOfR], sizes: Sequence[int]) -> Table:
     for n in sizes:
         true = exact(measurements(n), seed=1)
         for parameter in PARAMETERS:
-            got, error = jags[f"JAGS, every X, n = {n:,}"].means[parameter]
+            got, error = jags[f"JAGS, every X, n = {n:,}"][parameter]
             mean = true.mean(parameter)
             table.add_row(
                 f"{parameter}, n = {n:,}",
@@ -346,6 +346,13 @@ def setting() -> str:
     )
 
 
+def load() -> str:
+    """Say how busy the machine is: short times suffer most where other programs run beside."""
+    if not hasattr(os, "getloadavg"):
+        return "not known"
+    return f"{os.getloadavg()[0]:.1f}"
+
+
 @click.command()
 @click.option(
     "--repeats",
@@ -360,9 +367,13 @@ def main(repeats: int, quick: bool) -> None:
     repeats = 3 if quick else repeats
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(setting())
+    console.print(f"Load average before: {load()}")
     times: Times = {}
     with console.status("Timing the posterior of the variances"):
+        # From the data first: building models of long tables leaves memory behind that the
+        # allocator hands out again without asking the system, which a fresh process has not.
         times |= take_turns(posterior_calls((100, 1_000, 100_000)), repeats)
+        times |= take_turns(drawing_calls((100, 1_000, 100_000)), repeats)
     with console.status("Timing every X"):
         times |= take_turns(signal_calls(1_000), repeats)
     with console.status("Timing the Gibbs sampler"):
@@ -373,6 +384,7 @@ def main(repeats: int, quick: bool) -> None:
     starts, start_notes = start_calls()
     with console.status("Timing the start"):
         times |= r_times | take_turns(starts, repeats)
+    console.print(f"Load average after: {load()}")
     console.print(times_table(times))
     console.print(ratios_table(times))
     if "JAGS, every X" in scripts:

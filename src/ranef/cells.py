@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ranef.columns import Columns
+    from ranef.columns import Columns, FixedTerm
     from ranef.types import Array, IntArray
 
 __all__ = ["Cells", "compress"]
@@ -81,7 +81,7 @@ def compress(columns: Columns) -> Cells:
     """
     y, X, codes = columns.y, columns.X, columns.codes
     p, levels = X.shape[1], len(columns.levels)
-    ones = _ones(X)
+    ones = _ones(X, columns.terms)
     shift = _shift(X, y, ones)
     count = np.bincount(codes, minlength=levels)
     mean = np.empty((levels, p + 1))
@@ -110,22 +110,21 @@ def compress(columns: Columns) -> Cells:
     )
 
 
-def _ones(X: Array) -> Array | None:
+def _ones(X: Array, terms: tuple[FixedTerm, ...]) -> Array | None:
     """Find coefficients that give a column of ones, if an intercept or full dummies are there."""
-    for j in range(X.shape[1]):
-        if X[0, j] == 1.0 and np.all(X[:, j] == 1.0):
-            unit: Array = np.eye(X.shape[1])[j]
-            return unit
-    if X.shape[1] and np.all(X.sum(axis=1) == 1.0):
-        return np.ones(X.shape[1])
+    everything = tuple(range(X.shape[1]))
+    for owned in [*(t.columns for t in terms), everything]:
+        if owned and np.all(X[:, owned].sum(axis=1) == 1.0):
+            ones = np.zeros(X.shape[1])
+            ones[list(owned)] = 1.0
+            return ones
     return None
 
 
 def _shift(X: Array, y: Array, ones: Array | None) -> Array:
-    """Choose what to subtract from each column; only an intercept can take up the columns' own."""
+    """Choose what to subtract from each column; the columns that give ones stay as they are."""
     shift = np.zeros(X.shape[1] + 1)
     if ones is not None:
+        shift[:-1] = np.where(ones == 1.0, 0.0, X.mean(axis=0))
         shift[-1] = y.mean()
-        if ones.sum() == 1.0:
-            shift[:-1] = np.where(ones == 1.0, 0.0, X.mean(axis=0))
     return shift

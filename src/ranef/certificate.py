@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
+    from ranef.types import Array
+
 __all__ = ["Certificate", "certify"]
 
 
@@ -29,7 +31,7 @@ class Certificate:
         Share of proposals accepted; None for Gibbs. Near 1 the draws are independent.
     pareto_k
         Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
-        proposal covers the posterior. None for Gibbs.
+        proposal covers the posterior. None for Gibbs, and for fewer than 25 draws.
     r_hat
         Largest R-hat; None for exact draws, which have no chains to compare.
     """
@@ -122,10 +124,13 @@ def certify(tree: xr.DataTree) -> Certificate:
     )
 
 
-def _pareto_k(log_weight: np.ndarray) -> float:
+def _pareto_k(log_weight: Array) -> float | None:
     """Tail index of importance weights; minus infinity where they do not vary."""
     from arviz_stats.base import array_stats
 
+    if len(log_weight) < 25:  # no tail to fit
+        return None
     if np.ptp(log_weight) < 1e-12:
         return -np.inf
-    return float(array_stats.psislw(-np.asarray(log_weight) * -1.0)[1])
+    # psislw takes log likelihoods, whose inverses are the weights of leave-one-out.
+    return float(array_stats.psislw(-log_weight)[1])

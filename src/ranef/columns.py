@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import warnings
 from dataclasses import dataclass
@@ -117,9 +118,13 @@ def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
             text=formula.text,
         )
     factor = formula.groups[0].factor
-    left, right = _parse(formula.response, formula), _parse(formula.fixed, formula)
-    used = sorted({str(v) for f in (left, right) for v in f.required_variables})
+    left = _parse(formula.response, formula, intercept=False)
+    right = _parse(formula.fixed, formula, intercept=True)
+    measured, given = _variables(left, formula, frame), _variables(right, formula, frame)
+    used = sorted(measured | given)
     check_columns(frame, [*used, factor], formula.text)
+    for name in sorted(measured):
+        require_numbers(frame, name)
     rows, dropped = drop_missing(frame, list(dict.fromkeys([*used, factor])))
     if dropped:
         warnings.warn(
@@ -128,24 +133,93 @@ def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
             stacklevel=2,
         )
     y = _response(left, formula, rows)
-    X, names, terms = _fixed(right, formula, rows)
+    X, names, terms = _fixed(right, formula, _tidy(rows, given))
     codes, levels = group_codes(rows[factor])
     return Columns(y, X, names, terms, codes, levels, dropped)
 
 
-def _parse(side: str, formula: Formula) -> Any:
+def _parse(side: str, formula: Formula, *, intercept: bool) -> Any:
     """Parse one side with formulaic, telling its syntax errors in one plain line."""
     from formulaic import Formula as FormulaicFormula
     from formulaic.errors import FormulaicError
     from formulaic.parser import DefaultFormulaParser
 
-    parser = DefaultFormulaParser(include_intercept=side is formula.fixed)
+    parser = DefaultFormulaParser(include_intercept=intercept)
     try:
-        parsed = FormulaicFormula(side, _parser=parser)
-        _ = parsed.required_variables
+        return FormulaicFormula(side, _parser=parser)
     except FormulaicError as error:
         raise _plain(error, side, formula) from None
-    return parsed
+    except Exception:  # what its parser does not foresee: Python syntax, stray brackets and points
+        raise FormulaError(
+            f"Formula {formula.text!r}: {side!r} cannot be read; expected columns and function "
+            "calls joined by '+'.",
+            text=formula.text,
+        ) from None
+
+
+def _variables(parsed: Any, formula: Formula, frame: pd.DataFrame) -> set[str]:
+    """List the columns that the terms of one side read.
+
+    formulaic's own list leaves out what stands inside `poly()`, `scale()` and the like, columns
+    that share a name with one of its functions, and all of a name after a point.
+    """
+    from formulaic.parser.types import Factor
+    from formulaic.transforms import TRANSFORMS
+
+    names: set[str] = set()
+    for factor in {f for term in parsed for f in term.factors}:
+        if factor.eval_method is Factor.EvalMethod.LOOKUP:
+            names.add(str(factor.expr))
+        elif factor.eval_method is Factor.EvalMethod.PYTHON:
+            values, functions = _names_in(str(factor.expr), formula)
+            names |= {n for n in values if n not in TRANSFORMS or n in frame.columns}
+            names |= functions - set(TRANSFORMS)
+    return names
+
+
+def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
+    """Names that a Python expression uses as values, and as functions or modules."""
+    quoted: list[str] = []
+
+    def alias(match: re.Match[str]) -> str:
+        quoted.append(match[1])
+        return f" _quoted_{len(quoted) - 1}_ "
+
+    try:
+        tree = ast.parse(re.sub("`([^`]*)`", alias, expression).strip(), mode="eval")
+    except SyntaxError:
+        raise FormulaError(
+            f"Formula {formula.text!r}: {expression!r} is no Python expression; a function call "
+            "such as 'log(x)' is expected.",
+            text=formula.text,
+        ) from None
+    unquoted = {f"_quoted_{i}_": name for i, name in enumerate(quoted)}
+    nodes = list(ast.walk(tree))
+    heads = {id(n.func) for n in nodes if isinstance(n, ast.Call)}
+    heads |= {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
+    values: set[str] = set()
+    functions: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            name = unquoted.get(node.id, node.id)
+            (functions if id(node) in heads else values).add(name)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Q":
+            values |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
+    return values, functions
+
+
+def _tidy(rows: pd.DataFrame, names: set[str]) -> pd.DataFrame:
+    """Bring fixed-effect columns to types that formulaic reads: numbers, text, held categories."""
+    import pandas as pd
+
+    rows = rows.copy(deep=False)
+    for name in names:
+        values = rows[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            rows[name] = values.cat.remove_unused_categories()
+        elif pd.api.types.is_string_dtype(values.dtype):
+            rows[name] = values.astype(object)
+    return rows
 
 
 def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:
@@ -175,15 +249,13 @@ def _model_matrix(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Any:
         # What a transform makes of a bad value (log of zero) is told by the finiteness checks.
         with np.errstate(all="ignore"):
             return parsed.get_model_matrix(rows, context={}, na_action="ignore")
-    except FormulaicError as error:
-        told = str(error).strip().splitlines()[0]
+    except (FormulaicError, TypeError, ValueError) as error:
+        told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FormulaError(f"Formula {formula.text!r}: {told}", text=formula.text) from None
 
 
 def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
     """Evaluate the left-hand side to one finite numeric column."""
-    for name in parsed.required_variables:
-        require_numbers(rows, str(name))
     matrix = _model_matrix(parsed, formula, rows)
     if matrix.shape[1] != 1:
         raise FormulaError(
@@ -213,6 +285,19 @@ def _fixed(
     parsed: Any, formula: Formula, rows: pd.DataFrame
 ) -> tuple[Array, tuple[str, ...], tuple[FixedTerm, ...]]:
     """Evaluate the fixed part; name its columns and terms as Bambi does."""
+    if {"1", "Intercept"} <= {str(term) for term in parsed}:
+        raise DataError(
+            "A fixed effect cannot be called 'Intercept' beside an intercept; rename the column, "
+            "or leave the intercept out with '0 +'.",
+            column="Intercept",
+        )
+    for name in sorted({str(f.expr) for term in parsed for f in term.factors} & set(rows.columns)):
+        if rows[name].dtype.kind in "mMc":
+            raise DataError(
+                f"Fixed effect {name!r} holds {rows[name].dtype} values; numbers, text or "
+                "categories are expected. Turn it into numbers first, e.g. days since a date.",
+                column=name,
+            )
     matrix = _model_matrix(parsed, formula, rows)
     X = np.ascontiguousarray(matrix.to_numpy(dtype=float))
     if not np.isfinite(X).all():
@@ -226,18 +311,33 @@ def _fixed(
     for term, part in matrix.model_spec.term_slices.items():
         positions = tuple(range(*part.indices(X.shape[1])))
         if not positions:
-            continue
+            raise DataError(
+                f"Fixed effect {str(term)!r} has a single level in the {len(rows)} complete rows, "
+                "so nothing can be compared; drop it from the formula."
+            )
         name = "Intercept" if str(term) == "1" else str(term)
-        if len(positions) == 1 and "[" not in names[positions[0]]:
-            terms.append(FixedTerm(name, positions))
-        else:
-            terms.append(FixedTerm(name, positions, tuple(_level(names[i]) for i in positions)))
+        factors = [str(f.expr) for f in term.factors]
+        levels = tuple(_level(names[i], factors) for i in positions)
+        if len(positions) == 1 and levels == ("",):
+            levels = ()
+        terms.append(FixedTerm(name, positions, levels))
     return X, tuple(names), tuple(terms)
 
 
-def _level(column: str) -> str:
-    """Name the part of a column's name in brackets: `f[b]` gives `b`, `f[b]:h[c]` gives `b, c`."""
-    return ", ".join(re.findall(r"\[([^\]]*)\]", column)) or column
+def _level(column: str, factors: list[str]) -> str:
+    """Name what a column's name adds to its factors: `f[b]` gives `b`, `f[b]:h[c]` gives `b, c`."""
+    found = []
+    for i, factor in enumerate(factors):
+        if not column.startswith(factor):
+            continue
+        column = column[len(factor) :]
+        end = -1
+        if column.startswith("["):
+            if i + 1 < len(factors):
+                end = column.find(f"]:{factors[i + 1]}")
+            found.append(column[1:end])
+        column = column[end + 2 :] if end >= 0 else column.removeprefix(":")
+    return ", ".join(found)
 
 
 def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
@@ -255,17 +355,31 @@ def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
     levels : tuple of str
         Names in category order for categoricals, sorted where the values can be sorted, else in
         order of appearance. Categories that no row holds are left out.
+
+    Raises
+    ------
+    DataError
+        If two levels look the same as text, such as 1 and "1".
     """
     import pandas as pd
 
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.cat.remove_unused_categories()
-        return values.cat.codes.to_numpy(dtype=np.intp), _names(values.cat.categories)
-    try:
-        codes, uniques = pd.factorize(values, sort=True)
-    except TypeError:
-        codes, uniques = pd.factorize(values)
-    return np.asarray(codes, dtype=np.intp), _names(uniques)
+        codes, uniques = values.cat.codes.to_numpy(), values.cat.categories
+    else:
+        try:
+            codes, uniques = pd.factorize(values, sort=True)
+        except TypeError:
+            codes, uniques = pd.factorize(values)
+    names = _names(uniques)
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise DataError(
+            f"Grouping column {values.name!r} holds {twice!r} both as text and as a number; write "
+            "it one way.",
+            column=str(values.name),
+        )
+    return np.asarray(codes, dtype=np.intp), names
 
 
 def _names(levels: Any) -> tuple[str, ...]:

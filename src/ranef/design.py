@@ -26,6 +26,8 @@ __all__ = ["Design", "build_design"]
 # A column that keeps less than this of its length beside the columns before it is aliased (the
 # square of R's tolerance in `lm`, because the squares are what is compared).
 _ALIASED = 1e-14
+# A combination of columns with less than this share of its squares within groups is constant there.
+_CONSTANT = 1e-13
 
 
 @dataclass(frozen=True)
@@ -99,39 +101,74 @@ def build_design(cells: Cells, names: tuple[str, ...]) -> Design:
         If fixed-effect columns are linear combinations of others (they are named), or there are
         as many coefficients as rows.
     """
-    count = cells.count.astype(float)
+    balanced = cells.count.min() == cells.count.max()
     p = cells.mean.shape[1] - 1
     N = cells.rows
     if p >= N:
         raise DataError(
             f"{p} fixed-effect columns came with {N} rows; fewer columns than rows are expected."
         )
-    total = cells.within + (cells.mean * count[:, None]).T @ cells.mean
-    T = _orthonormal(total[:p, :p], np.diag(cells.within)[:p] == 0, names)
+    if balanced:
+        total = cells.within + float(cells.count[0]) * (cells.mean.T @ cells.mean)
+    else:
+        total = cells.within + (cells.mean * cells.count[:, None]).T @ cells.mean
+    constant = np.diag(cells.within)[:p] == 0
+    T = _orthonormal(total[:p, :p], constant, names)
+    T, still = _separate(T, cells.within[:p, :p], int(constant.sum()))
     slope = T @ (T.T @ total[:p, p])
     change = np.eye(p + 1)
     change[:p, :p], change[:p, p] = T, -slope
+    within = change.T @ cells.within @ change
+    within[still], within[:, still] = 0.0, 0.0
     unshift, beta_shift = _unshift(cells)
-    mean = cells.mean @ change
-    size, size_index = np.unique(cells.count, return_inverse=True)
+    mean = cells.mean @ change if p else cells.mean
+    if balanced:
+        size, size_index = cells.count[:1], np.zeros(len(cells.count), dtype=np.intp)
+    else:
+        size, size_index = np.unique(cells.count, return_inverse=True)
     between = np.zeros((len(size), p + 1, p + 1))
-    for i in range(p + 1):
-        for j in range(i + 1):
-            between[:, i, j] = between[:, j, i] = np.bincount(
-                size_index, weights=mean[:, i] * mean[:, j], minlength=len(size)
-            )
+    if len(size) == 1:
+        between[0] = mean.T @ mean
+    else:
+        for i in range(p + 1):
+            for j in range(i + 1):
+                between[:, i, j] = between[:, j, i] = np.bincount(
+                    size_index, weights=mean[:, i] * mean[:, j], minlength=len(size)
+                )
     return Design(
         N=N,
         p=p,
         size=size.astype(float),
-        groups=np.bincount(size_index).astype(float),
+        groups=np.bincount(size_index, minlength=len(size)).astype(float),
         between=between,
-        within=change.T @ cells.within @ change,
+        within=within,
         T=unshift @ T,
         beta_ls=unshift @ slope + beta_shift,
         mean=mean,
         size_index=size_index,
     )
+
+
+def _separate(T: Array, within: Array, k: int) -> tuple[Array, NDArray[np.intp]]:
+    """Turn the internal columns so that those constant within groups stand apart from the others.
+
+    The first k columns are constant as they are. Combinations of the others may be too: the
+    indicators of a factor add up to one. Their cross-products are zero but for rounding, which
+    at a large variance ratio would stand in for information.
+
+    Returns
+    -------
+    T : numpy.ndarray
+        Shape (p, p), turned where there is such a combination.
+    still : numpy.ndarray
+        Positions of the columns that are constant within groups.
+    """
+    inside = T[:, k:].T @ within @ T[:, k:]
+    values, vectors = np.linalg.eigh(inside)
+    count = int(np.sum(values <= _CONSTANT))
+    if count:
+        T = np.column_stack([T[:, :k], T[:, k:] @ vectors])
+    return T, np.arange(k + count)
 
 
 def _unshift(cells: Cells) -> tuple[Array, Array]:
@@ -150,8 +187,12 @@ def _orthonormal(gram: Array, constant: NDArray[np.bool_], names: tuple[str, ...
     """
     scale = np.sqrt(np.diag(gram))
     if np.any(scale == 0):
-        zero = ", ".join(names[j] for j in np.flatnonzero(scale == 0))
-        raise DataError(f"Fixed-effect column {zero} is zero in every row; drop it.")
+        empty = tuple(names[j] for j in np.flatnonzero(scale == 0))
+        raise DataError(
+            f"Fixed-effect columns {', '.join(empty)} are zero in every row, or constant beside "
+            "an intercept; drop them from the formula.",
+            aliased=empty,
+        )
     order = np.argsort(~constant, kind="stable")
     unit = (gram / np.outer(scale, scale))[np.ix_(order, order)]
     R = np.zeros_like(unit)

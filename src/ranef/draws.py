@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load_tree", "save_tree", "to_tree"]
 
-# NetCDF reads a slash in a name as a path; terms such as `I(x / 2)` hold one.
-_SLASH, _SAVED_SLASH = "/", "\u2215"
+# DataTree and NetCDF read a slash in a name as a path; terms such as `I(x / 2)` hold one. The
+# division slash stands for it, and the attribute `names` tells what was written.
+_SLASH, _STORED_SLASH = "/", "\u2215"
 
 
 def to_tree(
@@ -53,32 +54,43 @@ def to_tree(
     xarray.DataTree
         Groups `posterior` (`Intercept`, coefficients by term, `sigma`, `1|g_sigma`, and `1|g`
         where effects were drawn; dimensions chain, draw, and `f_dim` or `g__factor_dim` for
-        levels), `sample_stats` (`lp`; for exact draws also `accepted` and `log_weight`),
-        `effects` (exact mean and sd per level) and `observed_data`.
+        levels; a slash in a name is stored as U+2215), `sample_stats` (`lp`; for exact draws also
+        `accepted` and `log_weight`), `effects` (exact mean and sd per level) and `observed_data`.
     """
     import xarray as xr
     from arviz_base import from_dict
 
-    label, factor = model.label, model.formula.groups[0].factor
-    level_dim = f"{factor}__factor_dim"
+    names: dict[str, str] = {}
+
+    def stored(written: str) -> str:
+        name = written.replace(_SLASH, _STORED_SLASH)
+        if name != written:
+            names[name] = written
+        return name
+
+    label = stored(model.label)
+    level_dim = stored(f"{model.formula.groups[0].factor}__factor_dim")
     posterior: dict[str, Array] = {}
     dims: dict[str, list[str]] = {label: [level_dim]}
-    coords: dict[str, list[str]] = {level_dim: list(model.levels)}
+    # Arrays, not lists: from_dict copies a list level by level.
+    levels = np.array(model.levels)
+    coords: dict[str, Any] = {level_dim: levels}
     for term in model.terms:
+        name = stored(term.name)
         if term.levels:
-            posterior[term.name] = sample.beta[:, :, list(term.columns)]
-            dims[term.name] = [f"{term.name}_dim"]
-            coords[f"{term.name}_dim"] = list(term.levels)
+            posterior[name] = sample.beta[:, :, list(term.columns)]
+            dims[name] = [f"{name}_dim"]
+            coords[f"{name}_dim"] = list(term.levels)
         else:
-            posterior[term.name] = sample.beta[:, :, term.columns[0]]
+            posterior[name] = sample.beta[:, :, term.columns[0]]
     posterior["sigma"] = np.exp(sample.tau)
-    posterior[f"{label}_sigma"] = np.exp(sample.tau + 0.5 * sample.rho)
+    posterior[stored(f"{model.label}_sigma")] = np.exp(sample.tau + 0.5 * sample.rho)
     if sample.effects is not None:
         posterior[label] = sample.effects
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:
         stats["accepted"], stats["log_weight"] = sample.accepted, sample.log_weight
-    name = model.formula.response.strip("`")
+    name = stored(model.formula.response.strip("`"))
     tree: xr.DataTree = from_dict(
         {"posterior": posterior, "sample_stats": stats, "observed_data": {name: response}},
         coords=coords,
@@ -86,10 +98,12 @@ def to_tree(
     )
     tree["effects"] = xr.Dataset(
         {label: (("statistic", level_dim), np.stack(effect_moments))},
-        coords={"statistic": ["mean", "sd"], level_dim: list(model.levels)},
+        coords={"statistic": ["mean", "sd"], level_dim: levels},
     )
     tree.attrs.update(
-        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in attributes.items()}
+        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in attributes.items()},
+        group_label=label,
+        names=json.dumps(names),
     )
     return tree
 
@@ -118,9 +132,11 @@ def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
         raise DataError(f"'{target}' cannot be written: {error.strerror}.") from None
     os.close(handle)
     try:
-        _rename(tree, _SLASH, _SAVED_SLASH).to_netcdf(name, engine="h5netcdf")
+        tree.to_netcdf(name, engine="h5netcdf")
         Path(name).chmod(0o644)
         Path(name).replace(target)
+    except OSError as error:
+        raise DataError(f"'{target}' cannot be written: {error.strerror or error}.") from None
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -153,16 +169,4 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         raise DataError(f"File '{path}' is no NetCDF file; expected one from fit.save().") from None
     if "ranef_version" not in tree.attrs:
         raise DataError(f"File '{path}' holds no ranef fit; expected one from fit.save().")
-    return _rename(tree, _SAVED_SLASH, _SLASH)
-
-
-def _rename(tree: xr.DataTree, old: str, new: str) -> xr.DataTree:
-    """Replace a character in the names of variables, coordinates and dimensions."""
-    import xarray as xr
-
-    groups = {}
-    for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False)
-        names = {str(n): str(n).replace(old, new) for n in (*dataset.variables, *dataset.sizes)}
-        groups[node.path] = dataset.rename({k: v for k, v in names.items() if k != v})
-    return xr.DataTree.from_dict(groups)
+    return tree

@@ -130,13 +130,12 @@ def fit(
             "ranef_version": __version__,
             "formula": model.formula.text,
             "method": method,
-            "group_label": model.label,
             "group_factor": model.formula.groups[0].factor,
             "rows": model.design.N,
             "dropped": model.dropped,
             "groups": model.design.G,
             "seconds": seconds,
-            "seed": seed if isinstance(seed, int) else "not given as a number",
+            "seed": _recorded(seed),
             "priors": model.prior_texts(),
         },
     )
@@ -155,14 +154,24 @@ def fit(
     return made
 
 
+def _recorded(seed: Seed) -> int | str:
+    """Write a seed as the file format can hold it: long numbers as text."""
+    if not isinstance(seed, (int, np.integer)):
+        return "not given as a number"
+    return int(seed) if abs(int(seed)) < 2**63 else str(seed)
+
+
 def _request(
     method: str, draws: int, chains: int, warmup: int, effects: str, progress: bool
 ) -> Request:
     """Check the plain arguments of `fit`."""
     if method not in SAMPLERS:
-        raise DataError(f"method is {method!r}. {nearest(method, SAMPLERS)}")
+        raise DataError(f"method is {method!r}. {nearest(str(method), SAMPLERS)}")
     if effects not in ("moments", "draws"):
         raise DataError(f"effects is {effects!r}; 'moments' or 'draws' is expected.")
+    for name, value in (("draws", draws), ("chains", chains), ("warmup", warmup)):
+        if not isinstance(value, (int, np.integer)):
+            raise DataError(f"{name} is {value!r}; a whole number is expected, e.g. 4000.")
     if chains < 1 or draws < 4 * chains or warmup < 0:
         raise DataError(
             f"draws={draws}, chains={chains}, warmup={warmup} came; at least one chain, four draws "

@@ -70,7 +70,7 @@ def parse_formula(text: str) -> Formula:
     ------
     FormulaError
         With the position of what cannot be read. Braces are refused, because formulaic would
-        run them as Python.
+        run them as Python; so is bare arithmetic before `~`, which it would not compute.
 
     Examples
     --------
@@ -146,7 +146,27 @@ def _split_sides(text: str) -> tuple[str, str, int]:
         raise _fail(text, tildes[0], "nothing stands before '~'; name the response there.")
     if not right.strip():
         raise _fail(text, tildes[0], "nothing stands after '~'; expected e.g. '1 + (1|g)'.")
+    _check_response(text, tildes[0], response)
     return response, right, tildes[0] + 1
+
+
+def _check_response(text: str, end: int, response: str) -> None:
+    """Refuse operators outside function calls: formulaic would read `y - x` as y without x."""
+    calls: list[bool] = []
+    for i, char in _outside_quotes(text):
+        if i >= end:
+            return
+        if char == "(":
+            calls.append(i > 0 and (text[i - 1].isalnum() or text[i - 1] in "_`"))
+        elif char == ")":
+            calls.pop()
+        elif char in "+-*/:^%|" and not any(calls):
+            raise _fail(
+                text,
+                i,
+                "arithmetic with the response stands in I(), e.g. 'I(y - x) ~ 1 + (1|g)'; "
+                f"{response!r} came.",
+            )
 
 
 def _split_terms(text: str, right: str, start: int) -> tuple[list[str], list[GroupTerm]]:

@@ -12,6 +12,7 @@ from ranef.cells import compress
 from ranef.columns import FixedTerm, evaluate
 from ranef.design import build_design
 from ranef.errors import (
+    DataError,
     IdentifiabilityError,
     IdentifiabilityWarning,
     ImproperPosteriorError,
@@ -158,22 +159,41 @@ def model_from_cells(
     Model
     """
     label = formula.groups[0].label
+    _check_names(terms, label, formula.groups[0].factor)
     given = dict(priors or {})
     by_column = _spread_terms(given, names, terms, label)
-    default = half_t(default_scale(cells.mad))
+
+    def scale(name: str) -> ScalePrior:
+        prior = given[name] if name in given else half_t(default_scale(cells.mad))
+        return scale_prior(prior, name)
+
     model = Model(
         formula=formula,
         names=names,
         terms=terms,
         levels=levels,
         design=build_design(cells, names),
-        sigma=scale_prior(given.get("sigma", default), "sigma"),
-        group=scale_prior(given.get(label, default), label),
+        sigma=scale("sigma"),
+        group=scale(label),
         coefficients=tuple(coefficient_prior(by_column.get(n, flat()), n) for n in names),
     )
     _check_identified(model, given)
     _check_proper(model)
     return model
+
+
+def _check_names(terms: Sequence[FixedTerm], label: str, factor: str) -> None:
+    """Refuse fixed effects that would overwrite another variable or dimension of the draws."""
+    taken = {label, f"{label}_sigma", "sigma", "chain", "draw", f"{factor}__factor_dim"}
+    taken |= {f"{t.name}_dim" for t in terms if t.levels}
+    for term in terms:
+        if term.name in taken:
+            raise DataError(
+                f"A fixed effect cannot be called {term.name!r}, which names something else in "
+                "the draws; rename the column.",
+                column=term.name,
+            )
+        taken.add(term.name)
 
 
 def _spread_terms(
@@ -260,13 +280,15 @@ def _between_rank(design: Design, free: Any) -> int:
     """Rank that the flat coefficients take from the space between groups."""
     if not free.any():
         return 0
-    # Columns of X in the user's coordinates, of which only the flat ones count; the group space
-    # loses the directions they span exactly, those without spread within groups.
-    back = np.linalg.inv(design.T)[:, free]
-    spread = back.T @ design.within[:-1, :-1] @ back
-    means = design.mean[:, :-1] @ back
+    # What the flat columns of X span, in an orthonormal basis, so that units don't matter; the
+    # group space loses the directions they span exactly, those without spread within groups.
+    basis = np.eye(design.p)
+    if not free.all():
+        basis = np.linalg.qr(np.linalg.inv(design.T)[:, free])[0]
+    spread = basis.T @ design.within[:-1, :-1] @ basis
+    means = design.mean[:, :-1] @ basis
     null = np.linalg.eigh(spread)
-    constant = null.eigenvectors[:, null.eigenvalues <= 1e-14 * max(1.0, float(np.trace(spread)))]
+    constant = null.eigenvectors[:, null.eigenvalues <= 1e-12]
     return int(np.linalg.matrix_rank(means @ constant)) if constant.size else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,9 +70,11 @@ class FitPlots:
         import arviz_plots
 
         names = self._parameters()
+        written = json.loads(self._tree.attrs["names"])
+        stored = {written.get(name, name): name for name in names}
         for name in truth or {}:
-            if name not in names:
-                raise DataError(f"truth names {name!r}, no parameter. {nearest(name, names)}")
+            if name not in stored:
+                raise DataError(f"truth names {name!r}, no parameter. {nearest(name, stored)}")
         posterior = self._tree["posterior"]
         panels = sum(posterior[n].isel(chain=0, draw=0).size for n in names)
         rows = -(-panels // 3)
@@ -86,7 +89,8 @@ class FitPlots:
             visuals={"point_estimate": False, "point_estimate_text": False},
         )
         if truth:
-            arviz_plots.add_lines(made, values=dict(truth), visuals={"ref_line": {"color": "red"}})
+            values = {stored[name]: value for name, value in truth.items()}
+            arviz_plots.add_lines(made, values=values, visuals={"ref_line": {"color": "red"}})
         return _figure(made)
 
     def effects(self, prob: float = 0.95) -> Figure:
@@ -101,7 +105,14 @@ class FitPlots:
         -------
         matplotlib.figure.Figure
             Beyond 60 levels they are drawn without names.
+
+        Raises
+        ------
+        ValueError
+            If prob is not between 0 and 1.
         """
+        if not 0 < prob < 1:
+            raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
         import matplotlib.pyplot as plt
         from scipy.stats import norm
 

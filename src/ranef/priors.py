@@ -223,7 +223,7 @@ class ScalePrior:
             value = np.exp(power * log_sigma)
             out = self._distribution.logpdf(value) + power * log_sigma + np.log(power)
         # A scale that overflows or underflows lies outside of what any data can mean.
-        return np.where(np.isnan(out), -np.inf, out)
+        return np.where(out < np.inf, out, -np.inf)
 
     @property
     def _distribution(self) -> Any:
@@ -231,10 +231,13 @@ class ScalePrior:
 
     @property
     def median(self) -> float | None:
-        """Median of the standard deviation; None for improper priors."""
+        """Median of the standard deviation; None for improper priors, or where it overflows."""
         if self.power is not None:
             return None
-        middle = float(self._distribution.median())
+        with np.errstate(all="ignore"):
+            middle = float(self._distribution.median())
+        if not 0 < middle < np.inf:
+            return None
         return float(np.sqrt(middle)) if self.on_variance else middle
 
     def draw(self, rng: np.random.Generator, size: int) -> Array:
@@ -297,10 +300,12 @@ def scale_prior(prior: Any, name: str) -> ScalePrior:
         return ScalePrior(prior, text, on_variance, (0.0, np.inf), None, exponent)
     _require_frozen(inner, name)
     text = _text(inner)
-    low, high = (float(v) for v in inner.support())
-    with np.errstate(invalid="ignore"):  # scipy warns on the way to its nan
+    shape, location, scale = _parameters(inner)
+    with np.errstate(all="ignore"):  # scipy warns on the way to its nan
+        low, high = (float(v) for v in inner.support())
         middle = float(inner.median())
-    if not np.isfinite(middle):
+    # An infinite median alone is none: that of variance(invgamma(1e-4, scale=1e-4)) overflows.
+    if np.isnan(middle) or not np.isfinite([*shape, location, scale]).all():
         raise PriorError(
             f"Prior {text} for {name!r}: its scale or shape is not a positive number.",
             parameter=name,
@@ -315,7 +320,6 @@ def scale_prior(prior: Any, name: str) -> ScalePrior:
     conjugate = None
     if on_variance:
         low, high = float(np.sqrt(low)), float(np.sqrt(high))
-        shape, location, scale = _parameters(inner)
         if inner.dist.name == "invgamma" and location == 0:
             conjugate = (shape[0], scale)
     text = f"variance({text})" if on_variance else text
@@ -361,7 +365,8 @@ def coefficient_prior(prior: Any, name: str) -> CoefficientPrior:
             "integrate out exactly; choose one of them.",
             parameter=name,
         )
-    mean, sd = float(prior.mean()), float(prior.std())
+    with np.errstate(all="ignore"):
+        mean, sd = float(prior.mean()), float(prior.std())
     if not (np.isfinite(mean) and np.isfinite(sd) and sd > 0):
         raise PriorError(
             f"Prior {_text(prior)} for {name!r}: its scale is not a positive number.",
@@ -414,14 +419,16 @@ def parse_prior(text: str) -> Any:
     >>> parse_prior("jeffreys").name
     'jeffreys'
     """
+    text = text.strip()
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except SyntaxError as error:
+        position = max(error.offset or 1, 1)
         raise PriorError(
-            f"Prior {text!r}, character {max(error.offset or 1, 1)}: {error.msg}; expected "
+            f"Prior {text!r}, character {position}: {error.msg}; expected "
             "for example 'half_t(50)' or 'variance(invgamma(0.1, scale=1))'.",
             text=text,
-            position=error.offset,
+            position=position,
         ) from None
     return _build(tree, text)
 
@@ -444,7 +451,7 @@ def _build(node: ast.expr, text: str) -> Any:
             raise PriorError(f"{where}: variance takes one distribution.")
         return variance(_build(call.args[0], text))
     arguments = [_number(a, text) for a in call.args]
-    named = {k.arg: _number(k.value, text) for k in call.keywords if k.arg}
+    named = {str(k.arg): _number(k.value, text) for k in call.keywords}
     family = half_t if head.id == "half_t" else _family(head.id, where)
     try:
         return family(*arguments, **named)
@@ -489,6 +496,12 @@ def _require_frozen(prior: Any, name: str) -> None:
             "scipy.stats distribution such as scipy.stats.halfnorm(scale=10).",
             parameter=name,
         )
+    if any(np.ndim(value) for value in (*prior.args, *prior.kwds.values())):
+        raise PriorError(
+            f"Prior for {name!r}: {prior.dist.name} has arrays as arguments; one number for each "
+            "is expected.",
+            parameter=name,
+        )
 
 
 def _parameters(frozen: Any) -> tuple[tuple[float, ...], float, float]:
@@ -502,5 +515,7 @@ def _text(frozen: Any) -> str:
     if frozen.dist.name == "half_t":
         shape, _, scale = _parameters(frozen)
         return f"half_t({scale:.12g}, df={shape[0]:.12g})"
-    given = [f"{a:.12g}" for a in frozen.args] + [f"{k}={v:.12g}" for k, v in frozen.kwds.items()]
+    # Adding zero turns -0.0, which would not read back as the same text, into 0.
+    given = [f"{a + 0.0:.12g}" for a in frozen.args]
+    given += [f"{k}={v + 0.0:.12g}" for k, v in frozen.kwds.items()]
     return f"{frozen.dist.name}({', '.join(given)})"

@@ -83,7 +83,7 @@ def effects_table(tree: xr.DataTree) -> pd.DataFrame:
     label = str(tree.attrs["group_label"])
     values = tree["effects"][label]
     levels = values.coords[values.dims[1]].to_numpy()
-    index = pd.Index(levels, name=str(values.dims[1]).removesuffix("__factor_dim"))
+    index = pd.Index(levels, name=str(tree.attrs["group_factor"]))
     return pd.DataFrame(values.to_numpy().T, index=index, columns=["mean", "sd"])
 
 
@@ -94,8 +94,10 @@ def _scalars(tree: xr.DataTree) -> dict[str, Array]:
     posterior = tree["posterior"].to_dataset()
     last = [f"{label}_sigma", "sigma"]
     names = [str(n) for n in posterior.data_vars if n not in (label, *last)] + last
-    for name in names:
-        values = posterior[name].transpose("chain", "draw", ...)
+    written = json.loads(tree.attrs["names"])
+    for stored in names:
+        name = written.get(stored, stored)
+        values = posterior[stored].transpose("chain", "draw", ...)
         if values.ndim == 2:
             out[name] = values.to_numpy()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def read_table(data: Any) -> pd.DataFrame:
 
 def _read_file(path: Path) -> pd.DataFrame:
     """Read a CSV or Parquet file through DuckDB, with types from all rows."""
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110, Path.exists raises where a name is too long
         siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
         close = nearest(path.name, siblings) if siblings else ""
         hint = close if close.startswith("Did") else "Check the path."
@@ -67,13 +68,15 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise DataError(f"File '{path}' is empty; a header line and rows were expected.")
     import duckdb
 
+    # DuckDB takes the path for a pattern, in which `data[1].csv` would find `data1.csv`.
+    literal = re.sub(r"([*?\[])", r"[\1]", str(path))
     connection = duckdb.connect()
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
-            relation = connection.read_parquet(str(path))
+            relation = connection.read_parquet(literal)
         else:
             relation = connection.read_csv(
-                str(path), header=True, sample_size=-1, na_values=list(_MISSING)
+                literal, header=True, sample_size=-1, na_values=list(_MISSING)
             )
         frame: pd.DataFrame = relation.df()
     except (duckdb.Error, UnicodeDecodeError) as error:
@@ -92,11 +95,24 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
     """Turn columns of equal length into a frame."""
     import pandas as pd
 
-    lengths = {str(name): np.shape(values)[:1] for name, values in data.items()}
+    lengths = {str(name): _length(values) for name, values in data.items()}
+    if len(lengths) < len(data):
+        raise DataError("Two columns have the same name as text, such as 1 and '1'; rename one.")
     if len(set(lengths.values())) > 1 or () in lengths.values():
         told = ", ".join(f"{k} {v[0] if v else 'a single value'}" for k, v in lengths.items())
         raise DataError(f"Columns must be sequences of one length; came: {told}.")
-    return pd.DataFrame({str(name): values for name, values in data.items()})
+    try:
+        return pd.DataFrame({str(name): values for name, values in data.items()})
+    except ValueError as error:
+        raise DataError(f"The columns are no plain sequences: {error}.") from None
+
+
+def _length(values: Any) -> tuple[int, ...]:
+    """Length of a column, empty for what is none."""
+    try:
+        return tuple(np.shape(values)[:1])
+    except ValueError:  # sequences of different lengths inside
+        return (len(values),)
 
 
 def _from_frame(data: Any) -> pd.DataFrame:
@@ -105,13 +121,18 @@ def _from_frame(data: Any) -> pd.DataFrame:
 
     try:
         frame = nw.from_native(data)
+    except nw.exceptions.DuplicateError as error:
+        told = " ".join(str(error).split())
+        raise DataError(f"The table has columns of the same name; rename. {told}.") from None
     except TypeError:
         raise DataError(
             f"A {type(data).__name__} is no table; expected a dataframe, a mapping of columns, "
             "or the path of a CSV or Parquet file."
         ) from None
     if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect(backend="pandas")
+        # Polars goes to pandas only through pyarrow, which may not be there.
+        polars = frame.implementation.is_polars()
+        frame = frame.collect(backend="polars") if polars else frame.collect(backend="pandas")
     if frame.implementation.is_pandas():
         native: pd.DataFrame = frame.to_native()
         return native.rename(columns=str)
@@ -121,13 +142,23 @@ def _from_frame(data: Any) -> pd.DataFrame:
 
 
 def _column(series: Any) -> Any:
-    """Give one narwhals column as NumPy, or as objects where it holds text or categories."""
+    """Give one narwhals column in the type that pandas has for it."""
     import narwhals.stable.v2 as nw
+    import pandas as pd
 
-    if series.dtype.is_numeric():
-        values = series.cast(nw.Float64).to_numpy() if series.is_null().any() else series.to_numpy()
-        return np.asarray(values)
-    return np.asarray(series.to_list(), dtype=object)
+    dtype, missing = series.dtype, series.is_null().any()
+    if dtype.is_integer() and missing:
+        # Not floats: they would make one group of two long identifiers.
+        name = "UInt64" if dtype.is_unsigned_integer() else "Int64"
+        return pd.array(series.to_list(), dtype=name)
+    if dtype.is_numeric():
+        plain = series.cast(nw.Float64) if missing or dtype.is_decimal() else series
+        return np.asarray(plain.to_numpy())
+    if dtype == nw.Boolean:
+        return pd.array(series.to_list(), dtype="boolean") if missing else series.to_numpy()
+    if dtype in (nw.Categorical, nw.Enum):
+        return pd.Categorical(series.to_list(), series.cat.get_categories().to_list())
+    return pd.Series(series.to_list(), dtype=object)
 
 
 def check_columns(frame: pd.DataFrame, names: Iterable[str], text: str) -> None:
@@ -198,11 +229,17 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
 
 
 def require_numbers(frame: pd.DataFrame, name: str) -> None:
-    """Raise `DataError` naming the first value that is no number, unless `name` is numeric."""
+    """Raise `DataError` naming the first value that is no number, unless `name` is numeric.
+
+    Missing values are passed over; rows are counted from 1 in the table as it came.
+    """
     values = frame[name]
-    if values.dtype.kind in "fiub":
+    missing = values.isna()
+    if values.dtype.kind in "fiub" or missing.all():
         return
     for row, value in enumerate(values, start=1):
+        if missing.iloc[row - 1]:
+            continue
         try:
             float(value)
         except (TypeError, ValueError):

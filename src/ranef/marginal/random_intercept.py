@@ -86,7 +86,7 @@ class RandomIntercept:
         )
         self._log_size = np.log(design.size)
         self._between = design.between.reshape(len(design.size), -1)
-        self._P = design.T.T @ (precision[:, None] * design.T)
+        self._root = np.sqrt(precision[precision > 0])[:, None] * design.T[precision > 0]
         offset = np.where(precision > 0, model.prior_mean - design.beta_ls, 0.0)
         self._prior_offset = np.linalg.solve(design.T, offset) if design.p else offset
         normal = precision[precision > 0]
@@ -127,10 +127,15 @@ class RandomIntercept:
         inverse = np.stack(
             [solve_lower(F, np.broadcast_to(e, best.shape)) for e in np.eye(p)], axis=2
         )
-        d, V = np.linalg.eigh(inverse @ self._P @ inverse.transpose(0, 2, 1))
+        # Singular values, not eigenvalues of the squares: those lose wide priors beside tight ones
+        # and leave rounding in the directions of flat coefficients.
+        _, root, Vh = np.linalg.svd(self._root @ inverse.transpose(0, 2, 1))
+        V = Vh.transpose(0, 2, 1)
+        d = np.zeros_like(best)
+        d[:, : root.shape[1]] = root**2
         best = np.einsum("nij,ni->nj", V, best)
         prior_best = np.einsum("nij,nki,k->nj", V, F, self._prior_offset)
-        return Profile(log_det, rest, F, best, V, np.maximum(d, 0.0), prior_best)
+        return Profile(log_det, rest, F, best, V, d, prior_best)
 
     def _sums(self, rho: Array) -> tuple[Array, Array]:
         """Sum log(1 + m r) over groups and form [X~ y~]' V^-1 [X~ y~] sigma^2."""

@@ -24,6 +24,8 @@ __all__ = ["Conditional", "integrate_conditional"]
 # Panel edges around the mode, in standard deviations by curvature. The outer ones reach far
 # because few residual degrees of freedom leave long tails.
 _PANELS = np.array([-40.0, -16.0, -8.0, -5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0, 16.0, 40.0])
+# A bound where the density is this far under the mode cuts nothing off that matters.
+_NEGLIGIBLE = 40.0
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,19 @@ class Conditional:
         Log of the integral over tau, shape (n,).
     center, scale
         Mode and curvature standard deviation, shape (n,).
+    low, high
+        Hard bounds that cut into each row's mass, shape (n,); infinite where none does.
     tau, weight
         Quadrature nodes and normalised weights, shape (n, t).
     table
-        Proposals in units of (tau - center) / scale, one row per rho.
+        Proposals in units of (tau - center) / scale, one row per rho, each up to its bounds.
     """
 
     log_mass: Array
     center: Array
     scale: Array
+    low: Array
+    high: Array
     tau: Array
     weight: Array
     table: LogLinear
@@ -77,21 +83,30 @@ def integrate_conditional(
     n = len(center)
     tau = (middle[:, :, None] + half[:, :, None] * nodes).reshape(n, -1)
     w = (half[:, :, None] * weights).reshape(n, -1)
-    f = log_h(tau)
+    # The table reaches the panels' ends, where the rule has no node: a hard bound may lie there.
+    reach = np.column_stack([edges[:, 0], tau, edges[:, -1]])
+    table = log_h(reach)
+    f = table[:, 1:-1]
     top = f.max(axis=1)
     empty = ~np.isfinite(top)
     mass = w * np.exp(f - np.where(empty, 0.0, top)[:, None])
     total = mass.sum(axis=1)
     empty |= total <= 0
     total = np.where(empty, 1.0, total)
-    t = (tau - center[:, None]) / scale[:, None]
+    cut = ~empty[:, None] & (table[:, [0, -1]] > np.where(empty, 0.0, top)[:, None] - _NEGLIGIBLE)
     return Conditional(
         log_mass=np.where(empty, -np.inf, np.where(empty, 0.0, top) + np.log(total)),
         center=center,
         scale=scale,
+        low=np.where(cut[:, 0] & (edges[:, 0] <= low), low, -np.inf),
+        high=np.where(cut[:, 1] & (edges[:, -1] >= high), high, np.inf),
         tau=tau,
         weight=mass / total[:, None],
-        table=build_log_linear(t, np.where(empty[:, None], 0.0, f), tails=False),
+        table=build_log_linear(
+            (reach - center[:, None]) / scale[:, None],
+            np.where(empty[:, None], 0.0, table),
+            tails=False,
+        ),
     )
 
 

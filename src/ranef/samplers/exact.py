@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ranef.model import Model
     from ranef.samplers.conditional import Conditional
     from ranef.samplers.posterior import Request
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
-    Proposals = tuple[Array, Array, Profile, Array, Array, Points, float]
+    Proposals = tuple[Array, Array, Profile, Array, Points, float]
 
 __all__ = ["sample_exact"]
 
@@ -56,13 +56,14 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
     layout = (request.chains, request.draws // request.chains)
     n = layout[0] * layout[1]
     propose = _conjugate if target.conjugate else _general
-    rho, tau, profile, log_f, log_w, points, log_z = propose(target, n + _START, rng)
+    rho, tau, profile, log_w, points, log_z = propose(target, n + _START, rng)
     u = rng.random(n)
     start = _weighted_index(log_w[n:], rng)
     index, _ = accept(log_w[:n], float(log_w[n + start]), u)
     kept = np.where(index >= 0, index, n + start)
     rho, tau = rho[kept], tau[kept]
-    mean, root = target.coefficient_moments(_take(profile, kept), tau)
+    profile = _take(profile, kept)
+    mean, root = target.coefficient_moments(profile, tau)
     z = rng.standard_normal(mean.shape)
     internal = mean + np.einsum("nij,nj->ni", root, z)
     proper = model.sigma.power is None and model.group.power is None
@@ -71,7 +72,7 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
         rho=rho.reshape(layout),
         tau=tau.reshape(layout),
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
-        log_density=log_f[kept].reshape(layout),
+        log_density=target.log_density(rho, tau, profile).reshape(layout),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
         log_weight=log_w[:n].reshape(layout),
         points=points,
@@ -107,7 +108,7 @@ def _conjugate(target: RandomIntercept, n: int, rng: np.random.Generator) -> Pro
     # Where the shape is at most one the mean is infinite; so is the effects' variance.
     variance = rate / (shape - 1) if shape > 1 else np.full_like(rate, np.inf)
     points = Points(line.x, 0.5 * np.log(variance), line.weight, variance)
-    return rho, tau, profile, log_f, log_f - log_q, points, line.log_mass
+    return rho, tau, profile, log_f - log_q, points, line.log_mass
 
 
 def _general(target: RandomIntercept, n: int, rng: np.random.Generator) -> Proposals:
@@ -119,26 +120,69 @@ def _general(target: RandomIntercept, n: int, rng: np.random.Generator) -> Propo
     given = _given(target, at)
     right = np.clip(np.searchsorted(at, rho), 1, len(at) - 1)
     row = right - (rho - at[right - 1] < at[right] - rho)
-    center = np.interp(rho, at, given.center)
-    scale = np.exp(np.interp(rho, at, np.log(given.scale)))
+    center, below, above = _place(target, given, at, rho, row)
     t, log_t = given.table.draw(rng.random(n), row)
+    scale = np.where(t < 0, below, above)
     tau = center + scale * t
     profile = target.profile(rho)
     log_f = target.log_density(rho, tau, profile)
     log_w = log_f - log_q - log_t + np.log(scale)
     points = _tensor(at, weight, given)
-    return rho, tau, profile, log_f, log_w, points, line.log_mass
+    return rho, tau, profile, log_w, points, line.log_mass
+
+
+def _place(
+    target: RandomIntercept, given: Conditional, at: Array, rho: Array, row: IntArray
+) -> tuple[Array, Array, Array]:
+    """Center, and scales below and above it, that carry table rows over to rho between them.
+
+    They are interpolated. Where a hard bound cuts the density of tau the side towards it is
+    stretched, or a row with its mode at the bound moved, so that the proposal reaches exactly as
+    far as the posterior.
+    """
+    center = np.interp(rho, at, given.center)
+    below = np.exp(np.interp(rho, at, np.log(given.scale)))
+    above = below.copy()
+    cut = np.isfinite(given.low[row]) | np.isfinite(given.high[row])
+    if not cut.any():
+        return center, below, above
+    j = row[cut]
+    low, high = _bounds(target, rho[cut])
+    row_low, row_high, row_center, row_scale = (
+        a[j] for a in (given.low, given.high, given.center, given.scale)
+    )
+    by_high = np.isfinite(row_high)
+    side = np.where(by_high, 1.0, -1.0)
+    bound, row_bound = np.where(by_high, high, low), np.where(by_high, row_high, row_low)
+    room = side * (row_bound - row_center) / row_scale
+    near = room < 1
+    middle = np.where(near, bound - (row_bound - row_center), center[cut])
+    towards = np.where(near, row_scale, side * (bound - middle) / np.maximum(room, 1.0))
+    away = np.where(near, row_scale, below[cut])
+    down, up = np.where(by_high, away, towards), np.where(by_high, towards, away)
+    both = by_high & np.isfinite(row_low)
+    stretch = (high - low)[both] / (row_high - row_low)[both]
+    middle[both] = low[both] + stretch * (row_center - row_low)[both]
+    down[both] = up[both] = stretch * row_scale[both]
+    center[cut], below[cut], above[cut] = middle, down, up
+    return center, below, above
+
+
+def _bounds(target: RandomIntercept, rho: Array) -> tuple[Array, Array]:
+    """Support of tau at each rho that the two priors leave."""
+    sigma, group = target.model.sigma, target.model.group
+    with np.errstate(divide="ignore"):
+        low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * rho)
+        high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * rho)
+    # A hair inside, so that rounding puts no node beyond a hard bound.
+    return low + 1e-12, np.maximum(high - 1e-12, low + 2e-12)
 
 
 def _given(target: RandomIntercept, rho: Array) -> Conditional:
     """Integrate tau at each rho, looking where the likelihood and where the priors put it."""
     profile = target.profile(rho)
     sigma, group = target.model.sigma, target.model.group
-    with np.errstate(divide="ignore"):
-        low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * rho)
-        high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * rho)
-    # A hair inside, so that rounding puts no node beyond a hard bound.
-    low, high = low + 1e-12, np.maximum(high - 1e-12, low + 2e-12)
+    low, high = _bounds(target, rho)
     guess = [0.5 * np.log(profile.rest / target.k)]
     if sigma.median is not None:
         guess.append(np.full(len(rho), np.log(sigma.median)))

@@ -51,8 +51,12 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
     kept = request.draws // chains
     count = design.size[design.size_index]
     # X~ is orthonormal, so a rotation that makes the prior precision diagonal leaves both so.
-    precision, Q = np.linalg.eigh(design.T.T @ (model.prior_precision[:, None] * design.T))
-    offset = np.where(model.prior_precision > 0, model.prior_mean - design.beta_ls, 0.0)
+    proper = model.prior_precision > 0
+    root = np.sqrt(model.prior_precision[proper])[:, None] * design.T[proper]
+    _, values, Qh = np.linalg.svd(root)
+    Q, precision = Qh.T, np.zeros(p)
+    precision[: len(values)] = values**2
+    offset = np.where(proper, model.prior_mean - design.beta_ls, 0.0)
     prior_best = Q.T @ np.linalg.solve(design.T, offset) if p else offset
     xbar, ybar = design.mean[:, :p] @ Q, design.mean[:, p]
     within = np.zeros((p + 1, p + 1))

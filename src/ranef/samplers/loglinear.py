@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LogLinear", "build_log_linear"]
 
+# Depth under a row's highest node at which densities are cut, so that exponentials stay finite.
+_DEPTH = 700.0
+
 
 @dataclass(frozen=True)
 class LogLinear:
@@ -22,7 +25,7 @@ class LogLinear:
     x
         Nodes, ascending, shape (rows, k).
     f
-        Log density at the nodes up to a constant per row, shape (rows, k).
+        Log density at the nodes up to a constant per row, shape (rows, k); finite.
     cumulative
         Normalised mass up to the end of each piece, shape (rows, pieces). The pieces are
         left tail, k - 1 intervals, right tail.
@@ -73,11 +76,11 @@ class LogLinear:
         width, rise = self.x[row, i + 1] - a, self.f[row, i + 1] - fa
         gentle = np.abs(rise) < 1e-5
         safe = np.where(gentle, 1.0, rise)
-        with np.errstate(over="ignore"):
+        with np.errstate(divide="ignore"):
             part = np.where(
                 gentle,
                 t * (1 + 0.5 * rise * (1 - t)),
-                np.log1p(t * np.expm1(np.minimum(safe, 700.0))) / safe,
+                np.minimum(np.log1p(t * np.expm1(safe)) / safe, 1.0),
             )
         x = a + width * part
         log_q = fa + rise * part
@@ -100,7 +103,8 @@ def build_log_linear(x: Array, f: Array, *, tails: bool) -> LogLinear:
     x
         Nodes, ascending, shape (rows, k).
     f
-        Finite or -inf log densities at the nodes, shape (rows, k).
+        Finite or -inf log densities at the nodes, shape (rows, k); what lies more than 700 under
+        a row's highest is raised to that.
     tails
         Whether the outer slopes go on beyond the nodes as exponential tails.
 
@@ -115,7 +119,7 @@ def build_log_linear(x: Array, f: Array, *, tails: bool) -> LogLinear:
     array([0.25])
     """
     top = f.max(axis=1)
-    g = np.maximum(f - top[:, None], -745.0)
+    g = np.maximum(f - top[:, None], -_DEPTH)
     rise, width = np.diff(g, axis=1), np.diff(x, axis=1)
     gentle = np.abs(rise) < 1e-5
     height = np.exp(g)
@@ -134,4 +138,4 @@ def build_log_linear(x: Array, f: Array, *, tails: bool) -> LogLinear:
     mass = np.column_stack([height[:, 0] / left, inside, -height[:, -1] / right])
     total = mass.sum(axis=1)
     cumulative = np.cumsum(mass, axis=1) / total[:, None]
-    return LogLinear(x, f, cumulative, top + np.log(total), left, right)
+    return LogLinear(x, g + top[:, None], cumulative, top + np.log(total), left, right)
