@@ -227,7 +227,7 @@ class Grid:
     def coefficients(self):
         """Mean, sd, and three (value, share below) pairs of each coefficient."""
         design = self.target.design
-        keep = self.weight > 1e-11
+        keep = self.weight > 1e-10
         w = self.weight[keep] / self.weight[keep].sum()
         tau = self.log_sigma[keep]
         profile = self.target.profile(2 * (self.log_group[keep] - tau))
@@ -244,7 +244,7 @@ class Grid:
         return out
 
 
-def posterior_grid(model, panels=40, order=7):
+def posterior_grid(model, panels=32, order=7):
     """Integrate a model's posterior over log sigma_b and log sigma by plain tensor quadrature."""
     target = RandomIntercept(model)
     design = model.design

@@ -131,13 +131,22 @@ def test_sums_of_squares_are_exact_at_every_offset(replicates, offset):
     assert replicates * float(means @ means) == pytest.approx(float(between), rel=1e-13)
 
 
-def test_what_is_constant_within_groups_has_no_within_products_at_all():
+@pytest.mark.parametrize("ulps", [0, 1])
+@pytest.mark.parametrize("offset", [0.1, 1e9])
+def test_what_is_constant_within_groups_up_to_rounding_has_no_within_products(ulps, offset):
     data = eighths()
-    z = np.random.default_rng(0).normal(size=6)[data["g"]] * 1e6 / 3
-    made = cells_of("y ~ x + z + (1|g)", data.assign(z=z + 0.1))
+    z = np.random.default_rng(0).normal(size=6)[data["g"]] / 3 + offset
+    z = z + ulps * (np.arange(len(z)) % 2) * np.spacing(z)
+    made = cells_of("y ~ x + z + (1|g)", data.assign(z=z))
     assert np.all(made.within[2] == 0)
     assert np.all(made.within[0] == 0)
     assert made.within[1, 1] > 1
+
+
+def test_small_variation_within_groups_is_kept():
+    data = eighths()
+    z = 1e3 + np.arange(len(data)) % 2 * 1e-9
+    assert cells_of("y ~ z + (1|g)", data.assign(z=z)).within[1, 1] > 1e-18
 
 
 @pytest.mark.parametrize(

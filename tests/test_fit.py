@@ -416,7 +416,7 @@ def test_wrong_arguments_are_refused_before_the_data_are_read(arguments, told):
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize(("draws", "chains"), [(4, 1), (16, 4), (24, 1), (25, 1)])
+@pytest.mark.parametrize(("draws", "chains"), [(4, 1), (16, 4), (24, 1), (25, 1), (396, 4)])
 def test_a_handful_of_draws_is_given_but_not_trusted(draws, chains):
     with pytest.warns(ReliabilityWarning, match=r"ESS is \d+, below 400\. Take more draws"):
         made = rf.fit(FORMULA, make_frame(), draws=draws, chains=chains, seed=1)

@@ -19,6 +19,7 @@ from ranef.samplers.effects import draw_effects
 from ranef.samplers.line import integrate_line
 from ranef.samplers.metropolis import accept
 from ranef.samplers.posterior import Points, Sample
+from ranef.streams import split_stream
 
 if TYPE_CHECKING:
     from ranef.marginal.random_intercept import Profile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ranef.samplers.posterior import Request
     from ranef.types import Array, IntArray
 
+    Streams = list[np.random.Generator]
     Proposals = tuple[Array, Array, Profile, Array, Points, float]
 
 __all__ = ["sample_exact"]
@@ -55,16 +57,17 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
     target = RandomIntercept(model)
     layout = (request.chains, request.draws // request.chains)
     n = layout[0] * layout[1]
+    # A stream for each purpose, so that more draws only go on where fewer stopped.
+    streams = split_stream(rng, 6)
     propose = _conjugate if target.conjugate else _general
-    rho, tau, profile, log_w, points, log_z = propose(target, n + _START, rng)
-    u = rng.random(n)
-    start = _weighted_index(log_w[n:], rng)
-    index, _ = accept(log_w[:n], float(log_w[n + start]), u)
-    kept = np.where(index >= 0, index, n + start)
+    rho, tau, profile, log_w, points, log_z = propose(target, n + _START, streams[:2])
+    start = _weighted_index(log_w[:_START], streams[2])
+    index, _ = accept(log_w[_START:], float(log_w[start]), streams[3].random(n))
+    kept = np.where(index >= 0, _START + index, start)
     rho, tau = rho[kept], tau[kept]
     profile = _take(profile, kept)
     mean, root = target.coefficient_moments(profile, tau)
-    z = rng.standard_normal(mean.shape)
+    z = streams[4].standard_normal(mean.shape)
     internal = mean + np.einsum("nij,nj->ni", root, z)
     proper = model.sigma.power is None and model.group.power is None
     proper = proper and not np.any(model.prior_precision == 0)
@@ -74,10 +77,10 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
         log_density=target.log_density(rho, tau, profile).reshape(layout),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
-        log_weight=log_w[:n].reshape(layout),
+        log_weight=log_w[_START:].reshape(layout),
         points=points,
         log_marginal_likelihood=log_z if proper else None,
-        effects=draw_effects(model.design, rho, tau, internal, rng).reshape(*layout, -1)
+        effects=draw_effects(model.design, rho, tau, internal, streams[5]).reshape(*layout, -1)
         if request.effects
         else None,
     )
@@ -95,14 +98,14 @@ def _take(profile: Profile, index: Array) -> Profile:
     return replace(profile, **parts)
 
 
-def _conjugate(target: RandomIntercept, n: int, rng: np.random.Generator) -> Proposals:
+def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     """Propose where rho alone needs sampling and sigma^2 given rho is inverse gamma."""
     line = integrate_line(target.log_density_ratio)
-    rho, log_q = line.proposal.draw(rng.random(n))
+    rho, log_q = line.proposal.draw(rng[0].random(n))
     profile = target.profile(rho)
     log_f = target.log_density_ratio(rho, profile)
     shape, rate = target.residual_variance(rho, profile)
-    tau = 0.5 * np.log(rate / rng.standard_gamma(shape, n))
+    tau = 0.5 * np.log(rate / rng[1].standard_gamma(shape, n))
     node = target.profile(line.x)
     shape, rate = target.residual_variance(line.x, node)
     # Where the shape is at most one the mean is infinite; so is the effects' variance.
@@ -111,17 +114,17 @@ def _conjugate(target: RandomIntercept, n: int, rng: np.random.Generator) -> Pro
     return rho, tau, profile, log_f - log_q, points, line.log_mass
 
 
-def _general(target: RandomIntercept, n: int, rng: np.random.Generator) -> Proposals:
+def _general(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     """Propose rho from its marginal by nested quadrature, tau from a table at the nearest rho."""
     line = integrate_line(lambda rho: _given(target, rho).log_mass, tolerance=1e-8)
-    rho, log_q = line.proposal.draw(rng.random(n))
+    rho, log_q = line.proposal.draw(rng[0].random(n))
     near = line.weight > 1e-14
     at, weight = line.x[near], line.weight[near]
     given = _given(target, at)
     right = np.clip(np.searchsorted(at, rho), 1, len(at) - 1)
     row = right - (rho - at[right - 1] < at[right] - rho)
     center, below, above = _place(target, given, at, rho, row)
-    t, log_t = given.table.draw(rng.random(n), row)
+    t, log_t = given.table.draw(rng[1].random(n), row)
     scale = np.where(t < 0, below, above)
     tau = center + scale * t
     profile = target.profile(rho)
