@@ -29,7 +29,7 @@ def chain(number, conditional, mean=False):
         load_w(number),
         conditional,
         mean=mean,
-        draws=20_000 if scenario.n == 1000 else 50_000,
+        draws=20_000 if scenario.n == 1000 else 40_000,
         burn_in=500,
         seed=[number, len(conditional), mean],
         progress=False,

@@ -427,6 +427,29 @@ def test_everything_stays_finite_far_out_and_reaches_its_limits():
     assert np.array_equal(target.shrinkage(np.array([-800.0, 800.0]))[:, 0], [0.0, 1.0])
 
 
+def test_covariates_that_explain_all_within_groups_leave_a_positive_rest():
+    """Three groups of two, three columns within groups: only rounding is left far out."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {
+            "g": [0, 0, 1, 1, 2, 2],
+            "x": rng.normal(size=6),
+            "v": rng.normal(size=3)[[0, 0, 1, 1, 2, 2]],
+            "f": list("abcabc"),
+            "y": rng.normal(size=6),
+        }
+    )
+    priors = {"sigma": rf.half_t(2), "1|g": rf.half_t(2)}
+    model, columns = build_model("y ~ 1 + x + v + f + (1|g)", table, priors)
+    target = RandomIntercept(model)
+    rho = np.linspace(-200, 200, 801)
+    assert np.all(target.profile(rho).rest > 0)
+    assert np.isfinite(target.log_likelihood(rho, -rho / 2)).all()
+    reml, _ = rational_criteria(dense_of(columns, model), "1e4", "0.01")
+    far = arrays(np.log(1e4), 0.5 * np.log(0.01))
+    assert target.log_likelihood(*far)[0] == pytest.approx(reml, rel=1e-9)
+
+
 # -- small matrices
 
 

@@ -121,7 +121,9 @@ class RandomIntercept:
         best = solve_lower(F, U[:, :p, p])
         if p:
             log_det = log_det + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)
-            rest = rest - np.einsum("ni,ni->n", best, best)
+            # Where X explains all there is, rounding must not make less than nothing of the rest.
+            floor = 4 * np.finfo(float).eps * rest
+            rest = np.maximum(rest - np.einsum("ni,ni->n", best, best), floor)
         if self._flat:
             return Profile(log_det, rest, F, best, None, None, None)
         inverse = np.stack(
