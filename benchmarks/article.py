@@ -25,7 +25,7 @@ from scipy import stats
 
 import ranef
 from ranef.article import exact, gibbs, simulate
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.posterior import Request
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ranef.model import Model
+    from ranef.mixed_model import Model
 
     Array = NDArray[np.float64]
     Parameter = Literal["sigma2_e", "sigma2_x"]

@@ -191,7 +191,7 @@ def dense_of(columns, model):
     """Brute-force counterpart of a model."""
     mean = np.array([c.mean for c in model.coefficients])
     sd = np.array([c.sd for c in model.coefficients])
-    return Dense(columns.y, columns.X, columns.codes, mean, sd)
+    return Dense(columns.y, columns.X, columns.factors[0].codes, mean, sd)
 
 
 # -- posteriors by brute force
@@ -254,10 +254,10 @@ def posterior_grid(model, panels=32, order=7):
         rho, tau = np.broadcast_to(2 * (u - v), shape), np.broadcast_to(v, shape)
         return target.log_density(rho.ravel(), tau.ravel()).reshape(shape) + np.log(2.0)
 
-    total = design.within[-1, -1] + design.size @ design.between[:, -1, -1]
+    total = design.within[-1, -1] + design.count @ design.mean[:, -1] ** 2
     middle = 0.5 * np.log(total / design.N)
     with np.errstate(divide="ignore"):
-        bounds = np.log([model.group.support, model.sigma.support])
+        bounds = np.log([target.group.support, target.sigma.support])
     boxes = np.clip(np.array([[middle - 40, middle + 20]] * 2), bounds[:, :1], bounds[:, 1:])
     axes = [np.linspace(*box, 241) for box in boxes]
     f = log_f(axes[0][1:-1, None], axes[1][1:-1])

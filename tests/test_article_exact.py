@@ -17,7 +17,7 @@ import ranef as rf
 from helpers import errors_of, ess, load_json, load_w, worst
 from ranef import DataError, PriorError
 from ranef.article import SCENARIOS, exact, gibbs
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.posterior import Request
 
@@ -172,7 +172,7 @@ def test_an_unbalanced_fit_agrees_with_scipys_quadrature():
         "1|g": rf.variance(stats.invgamma(2.0, scale=3.0)),
     }
     model, _ = build_model("y ~ 1 + (1|g)", table, priors)
-    points = sample_exact(model, Request(8, 1, 0, False, False), np.random.default_rng(1)).points
+    points = sample_exact(model, Request(8, 1, 0, (), False), np.random.default_rng(1)).points
     mean, sd = hand.moments("sigma2_e")
     assert points.weight @ points.variance == pytest.approx(mean, rel=1e-6)
     mean_x, sd_x = hand.moments("sigma2_x")

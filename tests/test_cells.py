@@ -15,12 +15,12 @@ from scipy import stats
 import ranef as rf
 from frames import make_frame
 from ranef.cells import compress
-from ranef.columns import Columns, FixedTerm, evaluate
-from ranef.design import build_design
+from ranef.columns import Columns, Factor, FixedTerm, GroupColumns, evaluate
+from ranef.design import FactorLayout, build_design
 from ranef.errors import DataError
 from ranef.formula import parse_formula
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 
 FORMULAS = [
     "y ~ 1 + (1|g)",
@@ -53,7 +53,14 @@ def cells_of(formula, data):
 
 def design_of(formula, data):
     made = columns(formula, data)
-    return build_design(compress(made), made.names)
+    cells = compress(made)
+    (factor,) = made.factors
+    layout = FactorLayout(factor.name, len(factor.levels), cells.level[0], (0,))
+    return build_design(cells, made.names, (layout,))
+
+
+def target_of(formula, data):
+    return RandomIntercept(build_model(formula, data)[0])
 
 
 def plain(y, X, codes, levels):
@@ -93,9 +100,24 @@ def test_counts_means_and_within_products_are_those_of_a_plain_loop(rows, interc
     names = ("Intercept", "x") if intercept else ("x",)
     terms = tuple(FixedTerm(n, (j,)) for j, n in enumerate(names))
     levels = tuple(str(k) for k in range(codes.max() + 1))
-    made = compress(Columns(y, X, names, terms, codes, levels, 0))
+    made = compress(
+        Columns(
+            y=y,
+            offset=None,
+            weights=None,
+            X=X,
+            names=names,
+            terms=terms,
+            factors=(Factor("g", codes, levels),),
+            slopes=np.empty((len(y), 0)),
+            groups=(GroupColumns("1|g", 0, (0,), ("1|g",), True),),
+            dropped=0,
+        )
+    )
     count, mean, within = plain(y, X, codes, len(levels))
-    assert made.count.tolist() == count
+    assert made.count.tolist() == made.size.tolist() == count
+    assert made.level.tolist() == [list(range(len(levels)))]
+    assert made.log_weights == 0
     assert made.rows == len(y)
     found = [
         [Fraction(m) + Fraction(s) for m, s in zip(r, made.shift, strict=True)] for r in made.mean
@@ -106,6 +128,34 @@ def test_counts_means_and_within_products_are_those_of_a_plain_loop(rows, interc
             assert abs(u - v) <= 1e-13 * (20 if made.ones is not None else abs(v) + 1)
     size = [*np.abs(X).max(axis=0).tolist(), 20.0 if made.ones is not None else np.abs(y).max()]
     np.testing.assert_array_less(np.abs(made.within - within), 1e-12 * np.outer(size, size) + 1e-13)
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+@pytest.mark.parametrize("formula", ["y ~ x + (z|g) + (1|f)", "y ~ x + (0 + x + z||f/g)"])
+def test_cells_of_several_factors_hold_the_weighted_sums_of_their_rows(formula, weights):
+    data = eighths(4)
+    data = data.assign(w=np.random.default_rng(8).uniform(0.2, 3, len(data)))
+    made = evaluate(parse_formula(formula), data, weights)
+    cells = compress(made)
+    codes = np.array([f.codes for f in made.factors])
+    assert len({tuple(c) for c in cells.level.T}) == cells.level.shape[1] < len(data)
+    w = np.ones(len(data)) if weights is None else data["w"].to_numpy()
+    u, s = np.column_stack([made.X, made.y]) - cells.shift, made.slopes
+    within = np.zeros((3, 3))
+    for c, level in enumerate(cells.level.T):
+        own = np.all(codes == level[:, None], axis=0)
+        v = w[own]
+        du, ds = (a[own] - np.average(a[own], axis=0, weights=v) for a in (u, s))
+        assert cells.size[c] == own.sum()
+        assert cells.count[c] == pytest.approx(v.sum(), rel=1e-14)
+        np.testing.assert_allclose(cells.mean[c], v @ u[own] / v.sum(), rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(cells.slopes[c], v @ s[own] / v.sum(), rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(cells.slope_slope[c], (ds.T * v) @ ds, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(cells.slope_u[c], (ds.T * v) @ du, rtol=1e-12, atol=1e-12)
+        within += (du.T * v) @ du
+    np.testing.assert_allclose(cells.within, within, rtol=1e-12, atol=1e-12)
+    assert (cells.rows, cells.size.sum()) == (len(data), len(data))
+    assert cells.log_weights == pytest.approx(np.log(w).sum(), rel=1e-13, abs=1e-13)
 
 
 @pytest.mark.parametrize("replicates", [21, 201, 2001])
@@ -194,7 +244,7 @@ def test_internal_columns_are_orthonormal_and_coefficients_are_least_squares(for
     data = make_frame(5)
     made, design = columns(formula, data), design_of(formula, data)
     p = made.X.shape[1]
-    assert (design.N, design.p, design.G) == (len(data), p, 8)
+    assert (design.N, design.p, design.factors[0].levels) == (len(data), p, 8)
     internal = made.X @ design.T
     np.testing.assert_allclose(internal.T @ internal, np.eye(p), atol=1e-13)
     best = np.linalg.lstsq(made.X, made.y, rcond=None)[0]
@@ -207,18 +257,22 @@ def test_blocks_are_those_of_the_rows_in_internal_coordinates(formula):
     data = make_frame(6)
     made, design = columns(formula, data), design_of(formula, data)
     rows = np.column_stack([made.X @ design.T, made.y - made.X @ design.beta_ls])
-    sizes = np.bincount(made.codes)
+    target, codes = target_of(formula, data), made.factors[0].codes
+    sizes = np.bincount(codes)
     assert len(set(sizes)) > 2
-    np.testing.assert_array_equal(design.size, np.unique(sizes))
-    np.testing.assert_array_equal(design.size[design.size_index], sizes)
-    means = np.array([rows[made.codes == k].mean(axis=0) for k in range(8)])
-    rest = rows - means[made.codes]
+    np.testing.assert_array_equal(design.count, sizes)
+    np.testing.assert_array_equal(design.factors[0].codes, np.arange(8))
+    np.testing.assert_array_equal(target.size, np.unique(sizes))
+    np.testing.assert_array_equal(target.size[target.size_index], sizes)
+    means = np.array([rows[codes == k].mean(axis=0) for k in range(8)])
+    rest = rows - means[codes]
     np.testing.assert_allclose(design.mean, means, atol=1e-13)
+    np.testing.assert_allclose(target.mean, means, atol=1e-13)
     np.testing.assert_allclose(design.within, rest.T @ rest, atol=1e-12)
-    for d, size in enumerate(design.size):
+    for d, size in enumerate(target.size):
         own = means[sizes == size]
-        assert design.groups[d] == len(own)
-        np.testing.assert_allclose(design.between[d], own.T @ own, atol=1e-12)
+        assert target.groups[d] == len(own)
+        np.testing.assert_allclose(target.between[d], own.T @ own, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +285,12 @@ def test_offsets_cost_no_digits(formula, offset):
     plain_design = design_of(formula, data)
     moved = design_of(formula, data.assign(y=data["y"] + offset))
     np.testing.assert_allclose(moved.within, plain_design.within, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(moved.between, plain_design.between, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+        target_of(formula, data.assign(y=data["y"] + offset)).between,
+        target_of(formula, data).between,
+        rtol=1e-11,
+        atol=1e-12,
+    )
     np.testing.assert_allclose(moved.T, plain_design.T, rtol=1e-12)
 
 
@@ -304,7 +363,7 @@ def test_directions_without_spread_within_groups_have_exact_zeros(formula, still
     assert zero.sum() == still
     rest = np.linalg.eigvalsh(design.within[still:-1, still:-1])
     assert np.all(rest > 1e-6)
-    target = RandomIntercept(build_model(formula, data)[0])
+    target = target_of(formula, data)
     profile = target.profile(np.array([-690.0, -50.0, 0.0, 30.0, 38.0, 50.0, 690.0]))
     assert np.isfinite(profile.log_det).all()
     assert np.all(profile.rest > 0)

@@ -23,7 +23,7 @@ def tree(
             "sample_stats": xr.Dataset(stats),
         }
     )
-    made.attrs.update({"group_label": "1|g", "method": "exact"})
+    made.attrs.update({"effects": '{"1|g": "g"}', "structure": "one factor", "method": "exact"})
     return made
 
 

@@ -244,7 +244,11 @@ def test_syntax_that_formulaic_refuses_is_told_with_its_position(text, position,
     ("text", "what"),
     [
         ("y ~ x", "has no group term; add one, e.g. '+ (1|g)'"),
-        ("y ~ x + (1|g) + (1|h)", "has 2 group terms; this version fits one '(1|g)'"),
+        ("y ~ x + (0|g)", "(0|g) has no column; write '1' or a variable before '|'"),
+        ("y ~ x + (x|g) + (1 + z|g)", "lets '1|g' vary twice; leave it out of one term"),
+        ("y ~ (1|g) + (0 + x|g) + (x - 1|g)", "lets 'x|g' vary twice; leave it out of one term"),
+        ("y ~ offset(poly(x, 2)) + (1|g)", "offset(poly(x, 2)) gives 2 columns; one is expected"),
+        ("y ~ (log(f)|g)", "Unable to evaluate factor `log(f)`"),
         ("y ~ __import__('os').getcwd() + (1|g)", "cannot be read"),
         ("y ~ log(x, ) + log(x=) + (1|g)", "cannot be read"),
         ("y ~ log(f) + (1|g)", "Unable to evaluate factor `log(f)`"),
@@ -253,6 +257,90 @@ def test_syntax_that_formulaic_refuses_is_told_with_its_position(text, position,
 )
 def test_other_mistakes_in_formulas_are_one_line(text, what):
     assert what in told(text, error=FormulaError)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms", "slopes"),
+    [
+        ("y ~ x + (1|g) + (1|h)", [("1|g", 0, (0,), ("1|g",)), ("1|h", 1, (0,), ("1|h",))], []),
+        ("y ~ (x|g)", [("x|g", 0, (0, 1), ("1|g", "x|g"))], ["x"]),
+        ("y ~ (0 + z|h)", [("0 + z|h", 0, (1,), ("z|h",))], ["z"]),
+        (
+            "y ~ (x|g) + (0 + x + z||h)",
+            [("x|g", 0, (0, 1), ("1|g", "x|g")), ("0 + x + z||h", 1, (1, 2), ("x|h", "z|h"))],
+            ["x", "z"],
+        ),
+        (
+            "y ~ (1|g) + (0 + x|g)",
+            [("1|g", 0, (0,), ("1|g",)), ("0 + x|g", 0, (1,), ("x|g",))],
+            ["x"],
+        ),
+    ],
+)
+def test_group_terms_pick_their_factor_and_columns(text, terms, slopes):
+    made = columns(text)
+    assert [(t.label, t.factor, t.columns, t.names) for t in made.groups] == terms
+    assert [t.correlated for t in made.groups] == ["||" not in t.label for t in made.groups]
+    assert made.slopes.shape == (N, len(slopes))
+    for j, name in enumerate(slopes):
+        np.testing.assert_array_equal(made.slopes[:, j], DATA[name])
+    for factor in made.factors:
+        levels, codes = np.unique(DATA[factor.name], return_inverse=True)
+        assert factor.levels == tuple(map(str, levels))
+        np.testing.assert_array_equal(factor.codes, codes)
+
+
+@pytest.mark.parametrize("term", ["(1|g:h)", "(1|g/h)"])
+def test_levels_of_an_interaction_are_the_pairs_that_occur(term):
+    made = columns(f"y ~ {term}").factors[-1]
+    pairs = [f"{a}:{b}" for a, b in zip(DATA["g"], DATA["h"], strict=True)]
+    assert made.name == "g:h"
+    assert made.levels == tuple(sorted(set(pairs)))
+    assert [made.levels[k] for k in made.codes] == pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("offset(z)", z),
+        ("offset(z) + offset(2 * x)", z + 2 * x),
+        ("offset(x - z)", x - z),
+        ("offset(-z)", -z),
+        ("offset(x + z)", x + z),
+        ("offset(x * z)", x * z),
+        ("offset(log(x + 10) / 2)", np.log(x + 10) / 2),
+        ("offset(`a.b` - 1)", DATA["a.b"] - 1.0),
+    ],
+)
+def test_offsets_are_added_up_and_taken_off_the_response(text, expected):
+    made = columns(f"y ~ x + {text} + (1|g)")
+    np.testing.assert_array_equal(made.offset, expected)
+    np.testing.assert_array_equal(made.response, made.y - expected)
+    np.testing.assert_array_equal(made.y, DATA["y"])
+    assert made.names == ("Intercept", "x")
+    assert columns("y ~ x + (1|g)").offset is None
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("offset(w)", "'w' is neither a column nor a known function"),
+        ("offset(f)", "Column 'f' must be numeric, but row 1 holds 'a'"),
+        ("offset(log(x * 0))", "The offset of 'y ~ x + offset(log(x * 0)) + (1|g)' is not finite"),
+    ],
+)
+def test_offsets_that_are_no_numbers_are_refused(text, what):
+    assert what in told(f"y ~ x + {text} + (1|g)", error=DataError)
+
+
+def test_weights_are_positive_numbers():
+    formula = parse_formula("y ~ x + (1|g)")
+    weight = np.arange(1.0, N + 1)
+    np.testing.assert_array_equal(evaluate(formula, DATA.assign(w=weight), "w").weights, weight)
+    assert evaluate(formula, DATA).weights is None
+    weight[3] = 0
+    with pytest.raises(DataError, match="Weight 'w' is 0 in row 4 of the complete rows; positive"):
+        evaluate(formula, DATA.assign(w=weight), "w")
 
 
 @pytest.mark.parametrize("text", ["y ~ {x} + (1|g)", "{y} ~ x + (1|g)", "y ~ log({x}) + (1|g)"])
@@ -367,7 +455,7 @@ def test_column_called_intercept_is_refused_beside_an_intercept_and_taken_withou
 def test_grouping_column_may_be_a_fixed_effect_too():
     made = columns("y ~ C(g) + (1|g)")
     assert made.names == ("Intercept", "C(g)[2]", "C(g)[3]")
-    np.testing.assert_array_equal(made.codes, DATA["g"] - 1)
+    np.testing.assert_array_equal(made.factors[0].codes, DATA["g"] - 1)
 
 
 TOKENS = [*"yxzfg01+-*:()`'/,.[]@% ~^", "log(", "I(", "poly(", "C(", "np.", "`a.b`", "x)", " + "]

@@ -14,7 +14,7 @@ import ranef as rf
 from helpers import batch_scores
 from ranef import RanefError
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.samplers.conditional import integrate_conditional
 from ranef.samplers.line import integrate_line
 from ranef.samplers.loglinear import build_log_linear

@@ -19,7 +19,7 @@ import ranef as rf
 from helpers import dense_of, load_json, posterior_grid
 from ranef.marginal.random_intercept import RandomIntercept
 from ranef.marginal.stack import cholesky, solve_lower, solve_upper
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.samplers.effects import effect_moments
 from ranef.samplers.line import integrate_line
 from ranef.samplers.posterior import Points
@@ -209,7 +209,9 @@ def test_the_mass_is_the_marginal_likelihood_of_monte_carlo_over_the_prior():
     """Averaging dense likelihoods over prior draws shares nothing with any quadrature."""
     model, dense, _ = example([2, 3, 1], priors={"Intercept": stats.norm(4, 3)})
     rng = np.random.default_rng(1)
-    sigma, group = (p.draw(rng, 4000) for p in (model.sigma, model.group))
+    sigma, group = (
+        p.draw(rng, 4000) for p in (model.layout.sigma, model.layout.terms[0].scales[0])
+    )
     logs = np.array(
         [dense.reml(2 * np.log(b / s), np.log(s)) for s, b in zip(sigma, group, strict=True)]
     )

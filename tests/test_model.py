@@ -21,12 +21,27 @@ from ranef.errors import (
     PriorError,
 )
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.priors import scale_prior
 
 
 def model_of(formula, data, priors=None):
     return build_model(formula, data, priors)[0]
+
+
+def group_prior(model):
+    """Prior on the SD of the only group effect."""
+    ((prior,),) = (term.scales for term in model.layout.terms)
+    return prior
+
+
+def with_priors(model, sigma=None, group=None):
+    """A random-intercept model with other priors, unchecked."""
+    (term,) = model.layout.terms
+    if group is not None:
+        term = replace(term, scales=(scale_prior(group, "1|g"),))
+    own = model.layout.sigma if sigma is None else scale_prior(sigma, "sigma")
+    return replace(model, layout=replace(model.layout, terms=(term,), sigma=own))
 
 
 def groups_of(count, rows=4, seed=1):
@@ -65,7 +80,7 @@ def test_priors_of_a_term_go_to_its_columns_and_a_columns_own_goes_first():
         ("sigm", "Did you mean 'sigma'?"),
         ("1 | g", "Did you mean '1|g'?"),
         ("f[z]", "Did you mean 'f[c]'?"),
-        ("g", "Known names: 'sigma', '1|g', 'Intercept', 'x', 'f', 'f[b]', 'f[c]'."),
+        ("g", "Known names: 'sigma', 'Intercept', 'x', 'f[b]', 'f[c]', '1|g', 'f', '1|g_sigma'."),
     ],
 )
 def test_prior_for_an_unknown_parameter_is_told_with_the_nearest(name, hint):
@@ -108,8 +123,8 @@ def test_model_knows_levels_rows_and_what_was_dropped():
     with pytest.warns(rf.MissingRowsWarning):
         made, columns = build_model("y ~ x + (1|g)", data)
     assert (made.dropped, made.design.N, len(columns.y)) == (2, len(data) - 2, len(data) - 2)
-    assert made.levels == tuple("01234567")
-    assert made.label == "1|g"
+    assert made.levels == (tuple("01234567"),)
+    assert made.layout.terms[0].label == "1|g"
 
 
 # -- what the data cannot tell ---------------------------------------------------------------------
@@ -162,12 +177,12 @@ def test_what_only_the_prior_answers_is_refused_under_default_priors(
 def test_what_only_the_prior_answers_is_warned_of_under_stated_priors(data, priors, told):
     with pytest.warns(IdentifiabilityWarning, match=told):
         made = model_of("y ~ 1 + (1|g)", data, priors)
-    assert made.group.text == "half_t(1, df=3)"
+    assert group_prior(made).text == "half_t(1, df=3)"
 
 
 def test_one_repeated_measurement_is_enough():
     data = pd.concat([SINGLES, SINGLES.iloc[:1].assign(y=1.0)])
-    assert model_of("y ~ 1 + (1|g)", data).design.size.tolist() == [1, 2]
+    assert RandomIntercept(model_of("y ~ 1 + (1|g)", data)).size.tolist() == [1, 2]
 
 
 def test_with_one_group_the_posterior_of_its_sd_is_the_prior():
@@ -182,7 +197,7 @@ def test_with_one_group_the_posterior_of_its_sd_is_the_prior():
 
 def mass_along(model, group, direction, start):
     """Growth of the log density, per unit, far out along log(sigma_b), sigma integrated out."""
-    target = RandomIntercept(replace(model, group=scale_prior(group, "1|g")))
+    target = RandomIntercept(with_priors(model, group=group))
     tau = np.linspace(-8, 8, 1601)
     at = []
     for log_sd in (start, start + direction * 5.0):
@@ -206,7 +221,7 @@ def test_group_priors_are_refused_just_where_the_posterior_has_infinite_mass(for
     # Mass runs off where the density in log(sigma_b) does not fall.
     proper = all(mass_along(safe, prior, d, start=12.0 * d) < -1e-3 for d in (-1, 1))
     if proper:
-        assert model_of(formula, data, {"1|g": prior}).group.text.startswith(prior[:-1])
+        assert group_prior(model_of(formula, data, {"1|g": prior})).text.startswith(prior[:-1])
     else:
         with pytest.raises(ImproperPosteriorError):
             model_of(formula, data, {"1|g": prior})
@@ -283,7 +298,8 @@ def test_coefficients_with_a_prior_take_no_direction_between_groups(coefficients
     safe = model_of(formula, data, coefficients)
     assert (mass_along(safe, "flat", 1, 12.0) < -1e-3) == accepted
     if accepted:
-        assert model_of(formula, data, {"1|g": "flat", **coefficients}).group.power == 0
+        made = model_of(formula, data, {"1|g": "flat", **coefficients})
+        assert group_prior(made).power == 0
     else:
         with pytest.raises(ImproperPosteriorError, match="between groups, the data have 1"):
             model_of(formula, data, {"1|g": "flat", **coefficients})
@@ -297,7 +313,7 @@ def test_units_of_covariates_do_not_decide_whether_the_posterior_exists(unit, of
     w = np.random.default_rng(3).normal(size=len(data))
     data = data.assign(x=(data["x"] + offset) * unit, w=w)
     made = model_of("y ~ x + w + (1|g)", data, {"1|g": "flat", **priors})
-    assert made.group.power == 0
+    assert group_prior(made).power == 0
     with pytest.raises(ImproperPosteriorError):
         model_of("y ~ x + w + z + (1|g)", data, {"1|g": "flat", **priors})
 
@@ -332,15 +348,13 @@ def test_response_constant_within_groups_is_refused_just_where_sigma_would_run_t
     safe = model_of("y ~ 1 + (1|g)", noisy, {"1|g": "half_t(3)"})
     within = safe.design.within.copy()
     within[-1] = within[:, -1] = 0
-    bare = replace(
-        safe, design=replace(safe.design, within=within), sigma=scale_prior(prior, "sigma")
-    )
+    bare = replace(with_priors(safe, sigma=prior), design=replace(safe.design, within=within))
     tau = np.array([-25.0, -30.0])
     at = RandomIntercept(bare).log_density(-2 * tau, tau)  # sigma_b = 1
     falls = at[0] == -np.inf or at[0] - at[1] > 1e-3
     if falls:
         made = model_of("y ~ 1 + (1|g)", STILL, {"sigma": prior})
-        assert made.sigma.text.startswith(prior[:-1])
+        assert made.layout.sigma.text.startswith(prior[:-1])
     else:
         with pytest.raises(ImproperPosteriorError) as caught:
             model_of("y ~ 1 + (1|g)", STILL, {"sigma": prior})

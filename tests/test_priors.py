@@ -10,7 +10,7 @@ from scipy import integrate, stats
 
 import ranef as rf
 from ranef.errors import PriorError
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.priors import (
     CoefficientPrior,
     Power,
@@ -352,7 +352,7 @@ def test_error_in_text_has_its_position_as_a_number(text, position, told):
         ),
         ("poisson(3)", 1, "no distribution is called 'poisson'"),
         ("rv_continuous()", 1, "no distribution is called 'rv_continuous'"),
-        ("zzzz(1)", 1, "Known names: 'half_t', 'flat', 'jeffreys', 'variance'"),
+        ("zzzz(1)", 1, "Known names: 'half_t', 'flat', 'jeffreys', 'lkj', 'variance'"),
         ("halfnorm", 1, "'halfnorm' needs arguments, e.g. 'halfnorm(scale=1)'"),
         ("variance", 1, "'variance' needs arguments"),
         ("variance()", 1, "variance takes one distribution"),

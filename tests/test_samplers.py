@@ -29,7 +29,7 @@ from helpers import (
 )
 from ranef.article import gibbs
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import build_model
+from ranef.mixed_model import build_model
 from ranef.samplers import SAMPLERS
 from ranef.samplers.effects import effect_moments
 from ranef.samplers.posterior import Points, Request
@@ -100,16 +100,38 @@ def grid_of(model, priors):
     return posterior_grid(model_of(model, priors))
 
 
-def draw(method, model, seed=1, per_chain=600, chains=CHAINS, effects=True, warmup=500):
-    request = Request(per_chain * chains, chains, warmup, effects, False)
+def tau_of(sample):
+    """Log residual SD."""
+    return np.log(sample.sigma)
+
+
+def rho_of(sample):
+    """Log variance ratio."""
+    return 2 * np.log(sample.scales["1|g"] / sample.sigma)
+
+
+def moved(sample, tau=None, rho=None):
+    """The sample with other log residual SDs or log variance ratios."""
+    tau = tau_of(sample) if tau is None else tau
+    rho = rho_of(sample) if rho is None else rho
+    return replace(sample, sigma=np.exp(tau), scales={"1|g": np.exp(tau + rho / 2)})
+
+
+def group_of(model):
+    """Prior on the SD of the group effects."""
+    return model.layout.terms[0].scales[0]
+
+
+def draw(method, model, seed=1, per_chain=600, chains=CHAINS, effects=("1|g",)):
+    request = Request(per_chain * chains, chains, 500, effects, False)
     return SAMPLERS[method](model, request, np.random.default_rng(seed))
 
 
 @cache
 def sample_of(method, model, priors):
     """Draws, of the effects only the first and the last: the rest would fill the memory."""
-    sample = draw(method, model_of(model, priors), per_chain=400 if method == "exact" else 800)
-    return replace(sample, effects=sample.effects[:, :, [0, -1]].copy())
+    sample = draw(method, model_of(model, priors), per_chain=600 if method == "exact" else 800)
+    return replace(sample, effects={"1|g": sample.effects["1|g"][:, :, [0, -1]].copy()})
 
 
 @cache
@@ -143,17 +165,18 @@ def scores(sample, model, priors):
     out = {}
     for axis, (name, draws, nodes) in enumerate(
         [
-            ("log group sd", sample.tau + sample.rho / 2, grid.log_group),
-            ("log sigma", sample.tau, grid.log_sigma),
+            ("log group sd", np.log(sample.scales["1|g"]), grid.log_group),
+            ("log sigma", tau_of(sample), grid.log_sigma),
         ]
     ):
         center = grid.weight @ nodes
         spread = np.sqrt(grid.weight @ (nodes - center) ** 2)
         out[name, "mean"] = batch_scores(draws, center)
-        wide = bounded_square((draws - center) / spread)
-        out[name, "sd"] = batch_scores(
-            wide, grid.weight @ bounded_square((nodes - center) / spread)
-        )
+        # Capped at four sds: a rare far left tail would leave the mean of squares without a
+        # normal limit at any practical number of draws.
+        cap = 16 * (grid.weight @ (nodes - center) ** 2)
+        spread = grid.weight @ np.minimum((nodes - center) ** 2, cap)
+        out[name, "sd"] = batch_scores(np.minimum((draws - center) ** 2, cap), spread)
         for p in (0.05, 0.5, 0.95):
             at, share = grid.quantile(axis, p)
             if 0.005 < share < 0.995:
@@ -168,7 +191,7 @@ def scores(sample, model, priors):
     if model != "three groups":
         mean, sd = effects_of(model, priors)
         for i in (0, -1):
-            draws = sample.effects[:, :, i]
+            draws = sample.effects["1|g"][:, :, i]
             out[f"effect {i}", "mean"] = batch_scores(draws, mean[i])
             out[f"effect {i}", "sd"] = batch_scores((draws - mean[i]) ** 2, sd[i] ** 2)
     return out
@@ -193,18 +216,19 @@ def test_draws_have_the_exact_posteriors_moments_and_quantiles(method, model, pr
 @EVERY
 def test_the_contract_rejects_samplers_that_are_slightly_wrong(method, model, priors):
     right = sample_of(method, model, priors)
-    step = 0.1 * right.tau.std()
-    center = right.rho.mean()
+    tau, rho = tau_of(right), rho_of(right)
+    step = 0.1 * tau.std()
+    center = rho.mean()
     wrong = {
-        "residual sd off by a tenth of its posterior sd": replace(right, tau=right.tau + step),
-        "ratio's spread a fifth too small": replace(right, rho=center + 0.8 * (right.rho - center)),
+        "residual sd off by a tenth of its posterior sd": moved(right, tau=tau + step),
+        "ratio's spread a fifth too small": moved(right, rho=center + 0.8 * (rho - center)),
     }
     if right.beta.shape[2]:
         sd = right.beta[:, :, 0].std()
         wrong["coefficient off by a fifth of its sd"] = replace(right, beta=right.beta + 0.2 * sd)
     if model != "three groups":
         mean = effects_of(model, priors)[0][[0, -1]]
-        wide = mean + 1.15 * (right.effects - mean)
+        wide = {"1|g": mean + 1.15 * (right.effects["1|g"] - mean)}
         wrong["effects with an sd 15 percent too large"] = replace(right, effects=wide)
     # Gibbs moves the ratio slowly where the data leave it open: there the shifts must be larger
     # than the Monte Carlo error that its effective sample size leaves.
@@ -227,12 +251,9 @@ def test_the_contract_rejects_the_articles_printed_conditional():
             for i in range(CHAINS)
         ]
         e, x = (np.log([c[k].to_numpy()[0] for c in chains]) for k in ("sigma2_e", "sigma2_x"))
-        sample = replace(
-            sample_of("exact", model, priors),
-            tau=e / 2,
-            rho=x - e,
-            effects=np.stack([c["X"].to_numpy()[0] for c in chains]),
-        )
+        effects = np.stack([c["X"].to_numpy()[0] for c in chains])
+        sample = moved(sample_of("exact", model, priors), tau=e / 2, rho=x - e)
+        sample = replace(sample, effects={"1|g": effects})
         found = scores(sample, model, priors)
         assert (largest(found) < LIMIT) == passes
 
@@ -241,29 +262,43 @@ def test_the_contract_rejects_the_articles_printed_conditional():
 @EVERY
 def test_samples_have_their_shapes_and_a_seed_fixes_them(method, model, priors):
     made = model_of(model, priors)
-    first, again, other = (draw(method, made, seed, 10, 3, warmup=20) for seed in (4, 4, 5))
-    p, G = made.design.p, made.design.G
+    first, again, other = (draw(method, made, seed, 10, 3) for seed in (4, 4, 5))
+    p, G = made.design.p, made.design.factors[0].levels
+
+    def arrays(sample):
+        return {**vars(sample), "group": sample.scales["1|g"], "effects": sample.effects["1|g"]}
+
+    assert set(first.scales) == set(first.effects) == set(first.moments) == {"1|g"}
+    assert first.correlations == {}
     for name, shape in {
-        "rho": (3, 10),
-        "tau": (3, 10),
+        "sigma": (3, 10),
+        "group": (3, 10),
         "log_density": (3, 10),
         "beta": (3, 10, p),
         "effects": (3, 10, G),
     }.items():
-        values = getattr(first, name)
+        values = arrays(first)[name]
         assert values.shape == shape
         assert np.isfinite(values).all()
-        assert np.array_equal(values, getattr(again, name))
-        assert values.size == 0 or not np.any(values == getattr(other, name))
-    points = first.points
-    assert points.weight.sum() == pytest.approx(1, rel=1e-12)
-    assert np.all(points.weight >= 0)
-    assert {len(points.rho), len(points.tau), len(points.variance)} == {len(points.weight)}
+        assert np.array_equal(values, arrays(again)[name])
+        assert values.size == 0 or not np.any(values == arrays(other)[name])
+    mean, sd = first.moments["1|g"]
+    assert mean.shape == sd.shape == (G,)
+    assert np.isfinite(mean).all()
     if method == "gibbs":
+        # Sums over sweeps, nothing integrated out: the moments of its own draws.
+        drawn = first.effects["1|g"].reshape(-1, G)
+        np.testing.assert_allclose(mean, drawn.mean(axis=0), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(sd, drawn.std(axis=0), rtol=1e-6)
+        assert first.points is None
         assert first.accepted is None
         assert first.log_weight is None
         assert first.log_marginal_likelihood is None
     else:
+        points = first.points
+        assert points.weight.sum() == pytest.approx(1, rel=1e-12)
+        assert np.all(points.weight >= 0)
+        assert {len(points.rho), len(points.tau), len(points.variance)} == {len(points.weight)}
         assert first.accepted.shape == first.log_weight.shape == (3, 10)
 
 
@@ -271,7 +306,7 @@ def test_samples_have_their_shapes_and_a_seed_fixes_them(method, model, priors):
 @EVERY
 def test_the_log_density_is_that_of_the_draws_beside_it(method, model, priors):
     sample = sample_of(method, model, priors)
-    rho, tau = sample.rho[:2, :50].ravel(), sample.tau[:2, :50].ravel()
+    rho, tau = rho_of(sample)[:2, :50].ravel(), tau_of(sample)[:2, :50].ravel()
     expected = RandomIntercept(model_of(model, priors)).log_density(rho, tau)
     np.testing.assert_allclose(sample.log_density[:2, :50].ravel(), expected, rtol=1e-10)
 
@@ -281,11 +316,13 @@ def test_effects_are_drawn_only_on_request_and_change_no_other_draw(method):
     model = model_of("covariates", "half_t")
     with_effects, without = (
         SAMPLERS[method](model, Request(40, 2, 5, e, False), np.random.default_rng(3))
-        for e in (True, False)
+        for e in (("1|g",), ())
     )
-    assert without.effects is None
-    for name in ("rho", "tau", "beta"):
+    assert without.effects == {}
+    for name in ("sigma", "beta", "log_density"):
         assert np.array_equal(getattr(with_effects, name), getattr(without, name))
+    assert np.array_equal(with_effects.scales["1|g"], without.scales["1|g"])
+    assert np.array_equal(with_effects.moments["1|g"], without.moments["1|g"])
 
 
 # -- the exact sampler's own promises
@@ -320,12 +357,12 @@ def test_the_marginal_likelihood_is_told_where_it_exists(model, priors):
 def test_exact_draws_are_independent_and_nearly_all_accepted(model, priors):
     sample = sample_of("exact", model, priors)
     assert sample.accepted.mean() > 0.99
-    for x in (sample.tau, sample.rho):
+    for x in (tau_of(sample), rho_of(sample)):
         x = x - x.mean()
         lag = float((x[:, 1:] * x[:, :-1]).mean() / x.var())
         # Correlation from one rejection in a hundred is allowed, and four standard errors.
         assert abs(lag) < 0.01 + 4 / np.sqrt(x.size)
-    slow = sample_of("gibbs", model, priors).rho
+    slow = rho_of(sample_of("gibbs", model, priors))
     slow = slow - slow.mean()
     assert float((slow[:, 1:] * slow[:, :-1]).mean() / slow.var()) > 0.1
 
@@ -362,10 +399,10 @@ def test_posteriors_that_defeat_normal_approximations_are_drawn_exactly(name):
     priors = {"sigma": rf.half_t(2.5), "1|g": rf.half_t(2.5), **priors}
     model, _ = build_model("y ~ 1 + (1|g)", data, priors)
     grid = posterior_grid(model, panels=90)
-    sample = draw("exact", model, per_chain=1500, effects=False)
+    sample = draw("exact", model, per_chain=1500, effects=())
     assert sample.accepted.mean() > 0.97
     limit = bonferroni(len(HARD) * 2 * 6, CHAINS - 1)
-    for axis, draws in enumerate((sample.tau + sample.rho / 2, sample.tau)):
+    for axis, draws in enumerate((np.log(sample.scales["1|g"]), tau_of(sample))):
         for p in (0.02, 0.1, 0.35, 0.65, 0.9, 0.98):
             at, share = grid.quantile(axis, p)
             if 1e-3 < share < 1 - 1e-3:
@@ -401,12 +438,11 @@ def test_hard_bounds_are_reached_and_not_crossed(name):
     sigma, group = BOUNDED[name]
     model, _ = build_model(formula, data, {"sigma": sigma, "1|g": group})
     grid = posterior_grid(model, panels=80)
-    request = Request(500_000, 100, 0, False, False)
+    request = Request(400_000, 100, 0, (), False)
     sample = SAMPLERS["exact"](model, request, np.random.default_rng(2))
-    assert sample.accepted.mean() > 0.98
-    draws = (sample.tau + sample.rho / 2, sample.tau)
-    limit = bonferroni(len(BOUNDED) * 2 * 8, 99)
-    for axis, prior in ((0, model.group), (1, model.sigma)):
+    draws = (np.log(sample.scales["1|g"]), tau_of(sample))
+    limit = bonferroni(5 * 2 * 7, 99)
+    for axis, prior in ((0, group_of(model)), (1, model.layout.sigma)):
         low, high = prior.support
         assert np.exp(draws[axis].min()) >= low * (1 - 1e-9)
         assert np.exp(draws[axis].max()) <= high * (1 + 1e-9)
@@ -426,7 +462,7 @@ def test_gibbs_starts_inside_narrow_supports():
     formula, data, _ = MODELS["balanced"]
     priors = {"sigma": stats.uniform(0.9, 0.01), "1|g": stats.pareto(3, scale=40)}
     model, _ = build_model(formula, data, priors)
-    sample = SAMPLERS["gibbs"](model, Request(200, 4, 0, False, False), np.random.default_rng(1))
+    sample = SAMPLERS["gibbs"](model, Request(200, 4, 0, (), False), np.random.default_rng(1))
     assert np.isfinite(sample.log_density).all()
 
 
@@ -434,10 +470,10 @@ def test_a_design_that_explains_all_within_groups_is_sampled_without_a_warning()
     data = table([2, 2, 2], 1)
     priors = {"sigma": rf.half_t(2), "1|g": rf.half_t(2)}
     model, _ = build_model("y ~ 1 + x + z + f + (1|g)", data, priors)
-    sample = draw("exact", model, effects=False)
+    sample = draw("exact", model, effects=())
     assert sample.accepted.mean() > 0.98
     at, share = posterior_grid(model).quantile(1, 0.5)
-    assert abs(batch_scores((sample.tau <= at) * 1.0, share)[0]) < 4
+    assert abs(batch_scores((tau_of(sample) <= at) * 1.0, share)[0]) < 4
 
 
 def test_a_tight_prior_beside_flat_coefficients_leaves_both_samplers_agreed():
@@ -453,7 +489,7 @@ def test_a_tight_prior_beside_flat_coefficients_leaves_both_samplers_agreed():
     )
     data["y"] = rng.normal(0, 1e4, 8)[data["g"]] + rng.normal(0, 1e4, 32)
     model, _ = build_model("y ~ w0 + w1 + w2 + (1|g)", data, {"w0": stats.norm(0, 1e-5)})
-    one, two = (draw(m, model, per_chain=500, effects=False).beta for m in ("exact", "gibbs"))
+    one, two = (draw(m, model, per_chain=500, effects=()).beta for m in ("exact", "gibbs"))
     assert np.isfinite(two).all()
     limit = bonferroni(2 * 4, 2 * (CHAINS - 1))
     for j in range(4):
@@ -545,11 +581,11 @@ def simulate(setting):
     X = np.ones((len(g), len(names)))
     X[:, 1:] = data[["x"]].to_numpy()[:, : max(len(names) - 1, 0)]
     model, _ = build_model(formula, data, priors)
-    request = Request(RANKS, 1, 0, True, False)
+    request = Request(RANKS, 1, 0, ("1|g",), False)
     made = []
     for _ in range(SIMULATIONS):
-        sigma = float(model.sigma.draw(rng, 1)[0])
-        group = float(model.group.draw(rng, 1)[0])
+        sigma = float(model.layout.sigma.draw(rng, 1)[0])
+        group = float(group_of(model).draw(rng, 1)[0])
         beta = np.array([priors[n].rvs(random_state=rng) for n in names])
         b = rng.normal(0, group, len(counts))
         data["y"] = X @ beta + b[g] + rng.normal(0, sigma, len(g))
@@ -567,18 +603,18 @@ def calibrate(setting, damage=None):
     for (sigma, group, beta, b), (y, X, g), sample in made:
         if damage is not None:
             sample = damage(sample, rng)
-        tau, effects, coefficients = sample.tau[0], sample.effects[0], sample.beta[0]
+        residual, effects, coefficients = sample.sigma[0], sample.effects["1|g"][0], sample.beta[0]
 
         def log_likelihood(beta, b, sigma, y=y, X=X, g=g):
             rest = y - beta @ X.T - b[..., g]
             return -len(y) * np.log(sigma) - 0.5 * (rest**2).sum(axis=-1) / sigma**2
 
         pairs = {
-            "sigma": (np.exp(tau), sigma),
-            "group": (np.exp(tau + sample.rho[0] / 2), group),
+            "sigma": (residual, sigma),
+            "group": (sample.scales["1|g"][0], group),
             "effect": (effects[:, 0], b[0]),
             "likelihood": (
-                log_likelihood(coefficients, effects, np.exp(tau)),
+                log_likelihood(coefficients, effects, residual),
                 log_likelihood(beta, b, sigma),
             ),
             **{n: (coefficients[:, i], beta[i]) for i, n in enumerate(names)},
@@ -598,19 +634,21 @@ def test_the_exact_sampler_is_calibrated(setting):
 def shifted(sample, rng):
     """Residual SDs half a posterior sd too large; a tenth needs the contract's many draws."""
     del rng
-    return replace(sample, tau=sample.tau + 0.5 * sample.tau.std())
+    tau = tau_of(sample)
+    return moved(sample, tau=tau + 0.5 * tau.std())
 
 
 def unpaired(sample, rng):
     """Effects of a stranger's variances and coefficients: each margin is right."""
-    return replace(sample, effects=sample.effects[:, rng.permutation(RANKS)])
+    return replace(sample, effects={"1|g": sample.effects["1|g"][:, rng.permutation(RANKS)]})
 
 
 def narrow(sample, rng):
     """Group SDs with two thirds of their spread, in logs."""
     del rng
-    center = sample.rho.mean()
-    return replace(sample, rho=center + 0.6 * (sample.rho - center))
+    rho = rho_of(sample)
+    center = rho.mean()
+    return moved(sample, rho=center + 0.6 * (rho - center))
 
 
 @pytest.mark.parametrize("damage", [shifted, unpaired, narrow])
@@ -713,11 +751,11 @@ def test_the_narrow_posterior_of_a_hundred_thousand_groups_is_found(priors):
     )
     sd = np.sqrt(np.diag(np.linalg.inv(hessian)))
     assert sd.max() < 0.01
-    sample = draw("exact", model, per_chain=300, effects=False)
+    sample = draw("exact", model, per_chain=300, effects=())
     assert sample.accepted.mean() > 0.98
     limit = bonferroni(2 * 2 * 2, CHAINS - 1)
     for draws, center, spread in zip(
-        (sample.tau + sample.rho / 2, sample.tau), mode, sd, strict=True
+        (np.log(sample.scales["1|g"]), tau_of(sample)), mode, sd, strict=True
     ):
         # The approximation itself is off by the order of 1/G, far less than the Monte Carlo error.
         assert abs(batch_scores(draws, center)[0]) < limit

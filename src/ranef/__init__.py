@@ -24,7 +24,10 @@ _HOMES = {
     "flat": "priors",
     "half_t": "priors",
     "jeffreys": "priors",
+    "lkj": "priors",
     "load": "fitting",
+    "model": "modelling",
+    "MixedModel": "modelling",
     "variance": "priors",
 }
 _MODULES = ("article", "datasets")
@@ -37,6 +40,7 @@ __all__ = [
     "IdentifiabilityWarning",
     "ImproperPosteriorError",
     "MissingRowsWarning",
+    "MixedModel",
     "PriorError",
     "RanefError",
     "ReliabilityWarning",
@@ -47,7 +51,9 @@ __all__ = [
     "flat",
     "half_t",
     "jeffreys",
+    "lkj",
     "load",
+    "model",
     "variance",
 ]
 
@@ -65,7 +71,8 @@ if TYPE_CHECKING:
         ReliabilityWarning,
     )
     from ranef.fitting import Fit, fit, load
-    from ranef.priors import flat, half_t, jeffreys, variance
+    from ranef.modelling import MixedModel, model
+    from ranef.priors import flat, half_t, jeffreys, lkj, variance
 
 
 def __getattr__(name: str) -> Any:

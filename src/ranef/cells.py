@@ -1,7 +1,6 @@
-"""Rows to cells: counts, means and centred cross-products per level (mathematics.md, 3 and 8.1).
+"""Rows to cells: counts, means and centred cross-products (mathematics.md, 3 and 8.1).
 
-For a random-intercept model the likelihood sees the rows only through these, so this is the last
-place that touches them.
+The likelihood sees the rows only through these, so this is the last place that touches them.
 """
 
 from __future__ import annotations
@@ -20,14 +19,21 @@ __all__ = ["Cells", "compress"]
 
 @dataclass(frozen=True)
 class Cells:
-    """The data of one grouping factor, compressed.
+    """The data, compressed by combination of levels of all grouping factors.
 
-    `u = [x_1 … x_p, y]` is a row of fixed-effect columns and response.
+    `u = [x_1 … x_p, y]` is a row of fixed-effect columns and response, `s` a row of the columns
+    that vary by group (random slopes).
 
     Attributes
     ----------
+    rows
+        Number of rows, N.
     count
-        Rows per level, shape (G,).
+        Sum of the rows' weights in each of C cells, shape (C,); without weights their number.
+    size
+        Number of rows in each cell, shape (C,).
+    level
+        Level of each factor in each cell, shape (factors, C).
     shift
         A constant near the mean that is subtracted from each column of u before anything is
         summed, shape (p + 1,), so that an offset of 1e12 costs no digits. Zero where the fixed
@@ -36,25 +42,34 @@ class Cells:
         Coefficients a with X a = 1 in every row (an intercept, or the indicators of a factor),
         shape (p,); None if the fixed part holds no constant.
     mean
-        Means of u - shift per level, shape (G, p + 1).
+        Weighted means of u - shift, shape (C, p + 1).
     within
-        Sum over rows of (u - level mean)(u - level mean)', shape (p + 1, p + 1).
+        Weighted sum over rows of (u - cell mean)(u - cell mean)', shape (p + 1, p + 1).
+    slopes
+        Weighted means of s, shape (C, k).
+    slope_slope, slope_u
+        Weighted sums within each cell of (s - mean)(s - mean)' and of (s - mean)(u - mean)', shapes
+        (C, k, k) and (C, k, p + 1).
+    log_weights
+        Sum of the rows' log weights.
     median, mad
         Median of y and median absolute deviation times 1.4826, for default priors.
     """
 
-    count: IntArray
+    rows: int
+    count: Array
+    size: IntArray
+    level: IntArray
     shift: Array
     ones: Array | None
     mean: Array
     within: Array
+    slopes: Array
+    slope_slope: Array
+    slope_u: Array
+    log_weights: float
     median: float
     mad: float
-
-    @property
-    def rows(self) -> int:
-        """Number of rows, N."""
-        return int(self.count.sum())
 
 
 def compress(columns: Columns) -> Cells:
@@ -68,46 +83,88 @@ def compress(columns: Columns) -> Cells:
     Returns
     -------
     Cells
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from ranef.columns import evaluate
-    >>> from ranef.formula import parse_formula
-    >>> frame = pd.DataFrame({"y": [1e12, 1e12 + 2, 1e12 + 4], "g": ["a", "a", "b"]})
-    >>> cells = compress(evaluate(parse_formula("y ~ 1 + (1|g)"), frame))
-    >>> cells.count, cells.within[1, 1]
-    (array([2, 1]), np.float64(2.0))
     """
-    y, X, codes = columns.y, columns.X, columns.codes
-    p, levels = X.shape[1], len(columns.levels)
+    y, X, S = columns.response, columns.X, columns.slopes
+    p, k = X.shape[1], S.shape[1]
+    codes, level = _combine(
+        [f.codes for f in columns.factors], [len(f.levels) for f in columns.factors]
+    )
+    C = level.shape[1]
+    w = columns.weights
     ones = _ones(X, columns.terms)
     shift = _shift(X, y, ones)
-    count = np.bincount(codes, minlength=levels)
-    mean = np.empty((levels, p + 1))
-    residuals = np.empty((p + 1, len(y)))
-    for j in range(p + 1):
-        column = (X[:, j] if j < p else y) - shift[j]
-        mean[:, j] = np.bincount(codes, weights=column, minlength=levels) / count
-        # A second pass over the residuals takes out the rounding of the first (Chan et al. 1983).
-        rest = column - mean[codes, j]
-        correction = np.bincount(codes, weights=rest, minlength=levels) / count
-        mean[:, j] += correction
-        rest -= correction[codes]
-        # What is constant within groups up to rounding is constant: at a large variance ratio
-        # the rounding would otherwise stand in for information.
-        scale = float(np.abs(column).max()) + abs(shift[j])
-        residuals[j] = 0.0 if np.abs(rest).max() <= 8 * np.finfo(float).eps * scale else rest
+    count = np.bincount(codes, w, minlength=C).astype(float)
+    mean, slopes = np.empty((C, p + 1)), np.empty((C, k))
+    residuals = np.empty((p + 1 + k, len(y)))
+    for j in range(p + 1 + k):
+        if j <= p:
+            column, out = (X[:, j] if j < p else y) - shift[j], mean[:, j]
+            size = float(np.abs(column).max()) + abs(shift[j])
+        else:
+            column, out = S[:, j - p - 1], slopes[:, j - p - 1]
+            size = float(np.abs(column).max())
+        residuals[j], out[:] = _center(column, codes, w, count, size)
+    rest = residuals if w is None else residuals * w
+    spread = residuals[p + 1 :]
+    slope_slope, slope_u = np.empty((C, k, k)), np.empty((C, k, p + 1))
+    for a in range(k):
+        for b in range(a + 1):
+            slope_slope[:, a, b] = slope_slope[:, b, a] = np.bincount(
+                codes, rest[p + 1 + a] * spread[b], minlength=C
+            )
+        for b in range(p + 1):
+            slope_u[:, a, b] = np.bincount(codes, rest[p + 1 + a] * residuals[b], minlength=C)
     median = float(np.median(y))
     return Cells(
+        rows=len(y),
         count=count,
+        size=np.bincount(codes, minlength=C),
+        level=level,
         shift=shift,
         ones=ones,
         mean=mean,
-        within=residuals @ residuals.T,
+        within=rest[: p + 1] @ residuals[: p + 1].T,
+        slopes=slopes,
+        slope_slope=slope_slope,
+        slope_u=slope_u,
+        log_weights=0.0 if w is None else float(np.log(w).sum()),
         median=median,
         mad=1.4826 * float(np.median(np.abs(y - median))),
     )
+
+
+def _combine(codes: list[IntArray], sizes: list[int]) -> tuple[IntArray, IntArray]:
+    """Number the combinations of levels that occur: code by row, and the levels of each cell."""
+    if len(codes) == 1:
+        return codes[0], np.arange(sizes[0])[None]
+    key = codes[0].astype(np.int64)
+    for code, size in zip(codes[1:], sizes[1:], strict=True):
+        # Renumbered at each step, so that the product of many sizes cannot overflow.
+        key = np.unique(key, return_inverse=True)[1] * size + code
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return inverse, np.array([c[first] for c in codes])
+
+
+def _center(
+    column: Array, codes: IntArray, w: Array | None, count: Array, size: float
+) -> tuple[Array, Array]:
+    """Subtract cell means in two passes; the second takes out the rounding of the first.
+
+    Chan, Golub and LeVeque (1983), The American Statistician 37, 242. What is constant within
+    cells up to rounding is constant: at a large variance ratio the rounding would otherwise stand
+    in for information.
+    """
+
+    def average(values: Array) -> Array:
+        return np.bincount(codes, values if w is None else values * w, minlength=len(count)) / count
+
+    mean = average(column)
+    rest = column - mean[codes]
+    correction = average(rest)
+    rest -= correction[codes]
+    if np.abs(rest).max() <= 8 * np.finfo(float).eps * size:
+        rest = np.zeros_like(rest)
+    return rest, mean + correction
 
 
 def _ones(X: Array, terms: tuple[FixedTerm, ...]) -> Array | None:

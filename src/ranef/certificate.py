@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ class Certificate:
         proposal covers the posterior. None for Gibbs, and for fewer than 25 draws.
     r_hat
         Largest R-hat; None for exact draws, which have no chains to compare.
+    structure
+        How the likelihood was evaluated.
+    surrogate_error
+        Largest error of an interpolated log likelihood at fresh points, in nats; None where the
+        likelihood itself was evaluated.
     """
 
     method: str
@@ -42,6 +48,8 @@ class Certificate:
     acceptance: float | None
     pareto_k: float | None
     r_hat: float | None
+    structure: str = ""
+    surrogate_error: float | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -53,6 +61,8 @@ class Certificate:
             found.append(f"acceptance {self.acceptance:.0%} is below 50%")
         if self.r_hat is not None and self.r_hat > 1.01:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
+        if self.surrogate_error is not None and self.surrogate_error > 0.01:
+            found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
         if self.ess < 400:
             found.append(f"the smallest ESS is {self.ess:.0f}, below 400")
         return tuple(found)
@@ -72,6 +82,8 @@ class Certificate:
         parts.append(f"ESS {self.ess:,.0f} of {self.draws:,} draws")
         if self.r_hat is not None:
             parts.append(f"R\u0302 {self.r_hat:.3f}")
+        if self.surrogate_error is not None:
+            parts.append(f"interpolation error {self.surrogate_error:.1g}")
         told = ", ".join(parts)
         return told if self.trusted else f"{told}. DO NOT TRUST: {'; '.join(self.problems)}"
 
@@ -91,10 +103,10 @@ def certify(tree: xr.DataTree) -> Certificate:
     from arviz_stats.base import array_stats
 
     posterior = tree["posterior"].to_dataset()
-    label = str(tree.attrs["group_label"])
+    effects = json.loads(tree.attrs["effects"])
     arrays = []
     for name, values in posterior.data_vars.items():
-        if name != label:
+        if name not in effects:
             array = values.transpose("chain", "draw", ...).to_numpy()
             arrays.append(array.reshape(*array.shape[:2], -1))
     stacked = np.concatenate(arrays, axis=2)
@@ -121,6 +133,8 @@ def certify(tree: xr.DataTree) -> Certificate:
         acceptance=acceptance,
         pareto_k=pareto_k,
         r_hat=r_hat,
+        structure=str(tree.attrs["structure"]),
+        surrogate_error=tree.attrs.get("surrogate_error"),
     )
 
 

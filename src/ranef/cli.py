@@ -19,6 +19,7 @@ from ranef.version import __version__
 
 __all__ = ["main"]
 
+_FIT_FILES = ("draws.nc", "summary.csv", "report.html")
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -65,8 +66,9 @@ def fit_command(
     # Gibbs has a bar of its own, and a terminal holds one live line.
     with status(f"Fitting {formula}") if method == "exact" else nullcontext():
         from ranef.fitting import fit
-        from ranef.report import fit_page, write_files
+        from ranef.report import check_writable, fit_page, write_files
 
+        check_writable(out, _FIT_FILES)
         made = fit(
             formula,
             file,
@@ -79,11 +81,9 @@ def fit_command(
     with status("Writing the report"):
         written = write_files(
             out,
-            {
-                "draws.nc": made.save,
-                "summary.csv": made.summary().to_csv(),
-                "report.html": fit_page(made),
-            },
+            dict(
+                zip(_FIT_FILES, (made.save, made.summary().to_csv(), fit_page(made)), strict=True)
+            ),
         )
     click.echo(f"\nWritten: {', '.join(map(str, written))}")
 
@@ -173,6 +173,9 @@ def main() -> None:
     except click.exceptions.Abort:
         click.echo("ranef: interrupted", err=True)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
         click.echo(f"ranef: {' '.join(error.format_message().split())}", err=True)
         sys.exit(2)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.errors import DataError, FormulaError, MissingRowsWarning
+from ranef.errors import DataError, FormulaError, MissingRowsWarning, warn
 from ranef.table import check_columns, drop_missing, require_numbers
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ranef.formula import Formula
     from ranef.types import Array, IntArray
 
-__all__ = ["Columns", "FixedTerm", "evaluate"]
+__all__ = ["Columns", "Factor", "FixedTerm", "GroupColumns", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,50 @@ class FixedTerm:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """One grouping factor.
+
+    Attributes
+    ----------
+    name
+        `g`, or `a:b` for the combinations of two columns that occur.
+    codes
+        Level of each row, shape (N,), values 0..G-1.
+    levels
+        The G observed level names, in category or sorted order; `x:y` for combinations.
+    """
+
+    name: str
+    codes: IntArray
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GroupColumns:
+    """The columns of one group term.
+
+    Attributes
+    ----------
+    label
+        As written: `Days|Subject`.
+    factor
+        Position of its grouping factor.
+    columns
+        0 is the constant, k > 0 the k-th column of `Columns.slopes`.
+    names
+        The effects' names in draws: `1|Subject`, `Days|Subject`.
+    correlated
+        Whether they are correlated.
+    """
+
+    label: str
+    factor: int
+    columns: tuple[int, ...]
+    names: tuple[str, ...]
+    correlated: bool
+
+
+@dataclass(frozen=True)
 class Columns:
     """What the formula picks from the table, row by row.
 
@@ -50,30 +93,44 @@ class Columns:
     ----------
     y
         Response, shape (N,), in the user's units.
+    offset
+        What `offset(…)` terms add to the mean, shape (N,); None without.
+    weights
+        Precision weights, shape (N,); None where all are one.
     X
         Fixed-effect columns, shape (N, p).
     names
         One name per column of X, for priors: `Intercept`, `x`, `f[b]`.
     terms
         The same columns by term, for draws.
-    codes
-        Level of the grouping factor for each row, shape (N,), values 0..G-1.
-    levels
-        The G observed level names, in category or sorted order.
+    factors
+        The grouping factors.
+    slopes
+        Distinct columns that vary by group, other than the constant, shape (N, k).
+    groups
+        The group terms.
     dropped
         Rows left out because a used column was missing.
     """
 
     y: Array
+    offset: Array | None
+    weights: Array | None
     X: Array
     names: tuple[str, ...]
     terms: tuple[FixedTerm, ...]
-    codes: IntArray
-    levels: tuple[str, ...]
+    factors: tuple[Factor, ...]
+    slopes: Array
+    groups: tuple[GroupColumns, ...]
     dropped: int
 
+    @property
+    def response(self) -> Array:
+        """What the model explains: y less the offset."""
+        return self.y if self.offset is None else self.y - self.offset
 
-def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
+
+def evaluate(formula: Formula, frame: pd.DataFrame, weights: str | None = None) -> Columns:
     """Evaluate a formula on a table.
 
     Parameters
@@ -82,6 +139,8 @@ def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
         From `parse_formula`.
     frame
         From `read_table`.
+    weights
+        Column of precision weights.
 
     Returns
     -------
@@ -103,7 +162,7 @@ def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
     >>> import pandas as pd
     >>> from ranef.formula import parse_formula
     >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0], "g": ["a", "a", "b"]})
-    >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).levels
+    >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).factors[0].levels
     ('a', 'b')
     """
     if not formula.groups:
@@ -111,31 +170,143 @@ def evaluate(formula: Formula, frame: pd.DataFrame) -> Columns:
             f"Formula {formula.text!r} has no group term; add one, e.g. '+ (1|g)'.",
             text=formula.text,
         )
-    if len(formula.groups) > 1:
-        raise FormulaError(
-            f"Formula {formula.text!r} has {len(formula.groups)} group terms; this version fits "
-            "one '(1|g)'.",
-            text=formula.text,
-        )
-    factor = formula.groups[0].factor
     left = _parse(formula.response, formula, intercept=False)
     right = _parse(formula.fixed, formula, intercept=True)
-    measured, given = _variables(left, formula, frame), _variables(right, formula, frame)
-    used = sorted(measured | given)
-    check_columns(frame, [*used, factor], formula.text)
-    for name in sorted(measured):
+    # Inside I() signs are arithmetic; formulaic would read `x - z` as x without z.
+    added = [_parse(f"I({text})", formula, intercept=False) for text in formula.offsets]
+    varying = [_parse(term.expression, formula, intercept=True) for term in formula.groups]
+    numeric = set().union(*(_variables(part, formula, frame) for part in (left, *added)))
+    given = set().union(*(_variables(part, formula, frame) for part in (right, *varying)))
+    factors = list(dict.fromkeys(name for term in formula.groups for name in term.factors))
+    if weights is not None:
+        numeric |= {weights}
+    used = list(dict.fromkeys([*sorted(numeric | given), *factors]))
+    check_columns(frame, used, formula.text)
+    for name in sorted(numeric):
         require_numbers(frame, name)
-    rows, dropped = drop_missing(frame, list(dict.fromkeys([*used, factor])))
+    rows, dropped = drop_missing(frame, used)
     if dropped:
-        warnings.warn(
+        warn(
             f"{dropped} of {len(frame)} rows have missing values and are left out.",
             MissingRowsWarning,
-            stacklevel=2,
         )
     y = _response(left, formula, rows)
-    X, names, terms = _fixed(right, formula, _tidy(rows, given))
-    codes, levels = group_codes(rows[factor])
-    return Columns(y, X, names, terms, codes, levels, dropped)
+    tidy = _tidy(rows, given)
+    X, names, terms = _fixed(right, formula, tidy)
+    made = _factors(formula, rows)
+    slopes, groups = _groups(varying, formula, tidy, made)
+    return Columns(
+        y=y,
+        offset=_offset(added, formula, rows),
+        weights=None if weights is None else _weights(rows[weights], weights),
+        X=X,
+        names=names,
+        terms=terms,
+        factors=made,
+        slopes=slopes,
+        groups=groups,
+        dropped=dropped,
+    )
+
+
+def _weights(values: pd.Series[Any], name: str) -> Array:
+    """Check precision weights: positive."""
+    w = values.to_numpy(dtype=float)
+    if not np.all(w > 0):
+        row = int(np.flatnonzero(~(w > 0))[0]) + 1
+        raise DataError(
+            f"Weight {name!r} is {w[row - 1]:g} in row {row} of the complete rows; positive "
+            "numbers are expected. Leave out rows without weight.",
+            row=row,
+        )
+    return np.asarray(w)
+
+
+def _offset(parsed: list[Any], formula: Formula, rows: pd.DataFrame) -> Array | None:
+    """Add up the offset terms."""
+    if not parsed:
+        return None
+    total = np.zeros(len(rows))
+    for part, text in zip(parsed, formula.offsets, strict=True):
+        matrix = _model_matrix(part, formula, rows)
+        if matrix.shape[1] != 1:
+            raise FormulaError(
+                f"Formula {formula.text!r}: offset({text}) gives {matrix.shape[1]} columns; one "
+                "is expected.",
+                text=formula.text,
+            )
+        total += matrix.to_numpy(dtype=float)[:, 0]
+    if not np.isfinite(total).all():
+        raise DataError(f"The offset of {formula.text!r} is not finite in some row.")
+    return total
+
+
+def _factors(formula: Formula, rows: pd.DataFrame) -> tuple[Factor, ...]:
+    """Number the levels of each distinct grouping factor."""
+    made: dict[str, Factor] = {}
+    for term in formula.groups:
+        if term.factor in made:
+            continue
+        codes, levels = group_codes(rows[term.factors[0]])
+        for name in term.factors[1:]:
+            inner, inner_levels = group_codes(rows[name])
+            pairs, codes = np.unique(
+                codes.astype(np.int64) * len(inner_levels) + inner, return_inverse=True
+            )
+            outer = levels
+            levels = tuple(
+                f"{outer[k // len(inner_levels)]}:{inner_levels[k % len(inner_levels)]}"
+                for k in pairs
+            )
+        made[term.factor] = Factor(term.factor, codes.astype(np.intp), levels)
+    return tuple(made.values())
+
+
+def _groups(
+    parsed: list[Any], formula: Formula, rows: pd.DataFrame, factors: tuple[Factor, ...]
+) -> tuple[Array, tuple[GroupColumns, ...]]:
+    """Evaluate what varies by group; equal columns of different terms are kept once."""
+    where = {factor.name: i for i, factor in enumerate(factors)}
+    slopes: list[Array] = []
+    groups: list[GroupColumns] = []
+    for part, term in zip(parsed, formula.groups, strict=True):
+        matrix = _model_matrix(part, formula, rows)
+        values = matrix.to_numpy(dtype=float)
+        if values.shape[1] == 0:
+            raise FormulaError(
+                f"Formula {formula.text!r}: ({term.label}) has no column; write '1' or a variable "
+                "before '|'.",
+                text=formula.text,
+            )
+        if not np.isfinite(values).all():
+            raise DataError(f"Group term ({term.label}) is not finite in some row.")
+        columns, names = [], []
+        for j, raw in enumerate(map(str, matrix.columns)):
+            column = np.ascontiguousarray(values[:, j])
+            name = "1" if raw == "Intercept" else raw.replace("[T.", "[")
+            if name == "1":
+                columns.append(0)
+            else:
+                same = [k for k, other in enumerate(slopes) if np.array_equal(other, column)]
+                if not same:
+                    slopes.append(column)
+                columns.append((same[0] if same else len(slopes) - 1) + 1)
+            names.append(f"{name}|{term.factor}")
+        taken = {n for g in groups for n in g.names}
+        for name in names:
+            if name in taken:
+                raise FormulaError(
+                    f"Formula {formula.text!r} lets {name!r} vary twice; leave it out of one term, "
+                    "e.g. '(0 + x|g)' beside '(1|g)'.",
+                    text=formula.text,
+                )
+        groups.append(
+            GroupColumns(
+                term.label, where[term.factor], tuple(columns), tuple(names), term.correlated
+            )
+        )
+    stacked = np.column_stack(slopes) if slopes else np.empty((len(rows), 0))
+    return stacked, tuple(groups)
 
 
 def _parse(side: str, formula: Formula, *, intercept: bool) -> Any:
@@ -218,8 +389,29 @@ def _tidy(rows: pd.DataFrame, names: set[str]) -> pd.DataFrame:
         if isinstance(values.dtype, pd.CategoricalDtype):
             rows[name] = values.cat.remove_unused_categories()
         elif pd.api.types.is_string_dtype(values.dtype):
+            _refuse_broken_numbers(values, name)
             rows[name] = values.astype(object)
     return rows
+
+
+def _refuse_broken_numbers(values: pd.Series[Any], name: str) -> None:
+    """Refuse a column of numbers that a few other words have turned into text.
+
+    As a factor it would give a coefficient for each number. Where all values are numbers written as
+    text, or few are, a factor is meant.
+    """
+    import pandas as pd
+
+    numbers = pd.to_numeric(values.astype(object), errors="coerce").notna().to_numpy()
+    if 0.5 <= numbers.mean() < 1.0:
+        row = int(np.flatnonzero(~numbers)[0])
+        raise DataError(
+            f"Column {name!r} holds numbers, but {str(values.iloc[row])!r} in row {row + 1} of the "
+            "complete rows and so is text; correct it, leave it empty, or make the column a "
+            "category if a factor is meant.",
+            column=name,
+            row=row + 1,
+        )
 
 
 def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:
@@ -268,7 +460,7 @@ def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
         row = int(np.flatnonzero(~np.isfinite(y))[0]) + 1
         raise DataError(
             f"Response {formula.response!r} is not finite in row {row} of the complete rows "
-            "(a logarithm of zero?); correct the values or leave them empty.",
+            "(the logarithm of a number not positive?); correct the values or leave them empty.",
             row=row,
         )
     spread = float(y.max() - y.min())

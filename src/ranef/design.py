@@ -1,4 +1,4 @@
-"""Cells to the blocks that the likelihood of a random-intercept model sees (mathematics.md, 2).
+"""Cells to internal coordinates (mathematics.md, 2 and 3).
 
 The fixed-effect columns are replaced by orthonormal ones and the response by its least-squares
 residuals. Both are changes of coordinates, undone when coefficients are reported, and keep the
@@ -31,8 +31,30 @@ _CONSTANT = 1e-13
 
 
 @dataclass(frozen=True)
+class FactorLayout:
+    """One grouping factor: which cells belong to which level, and which columns vary by it.
+
+    Attributes
+    ----------
+    name
+        `g` or `a:b`.
+    levels
+        Number of levels, G.
+    codes
+        Level of each cell, shape (C,).
+    columns
+        The columns of its block: 0 is the constant, k > 0 the k-th slope column.
+    """
+
+    name: str
+    levels: int
+    codes: IntArray
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Design:
-    """What a random-intercept likelihood needs, in internal coordinates.
+    """Cells in internal coordinates.
 
     A row is `v = [x~_1 … x~_p, y~]` with `X~ = X T` orthonormal over all rows and
     `y~ = y - X beta_ls`. Coefficients map back by `beta = beta_ls + T beta~`.
@@ -41,48 +63,47 @@ class Design:
     ----------
     N, p
         Number of rows, number of fixed-effect columns.
-    size
-        Distinct group sizes m, shape (D,).
-    groups
-        Number of groups of each size, shape (D,).
-    between
-        For each size the sum over its groups of (mean of v)(mean of v)', shape (D, p+1, p+1).
+    factors
+        The grouping factors.
+    count
+        Sum of weights per cell, shape (C,).
+    mean
+        Means of v per cell, shape (C, p + 1).
     within
-        Pooled within-group cross-products of v, shape (p+1, p+1).
+        Pooled cross-products of v within cells, shape (p + 1, p + 1).
+    slopes
+        Means of the slope columns per cell, shape (C, k).
+    slope_slope, slope_v
+        Cross-products within each cell, shapes (C, k, k) and (C, k, p + 1).
+    log_weights
+        Sum of the rows' log weights.
     T
         Shape (p, p).
     beta_ls
         Least-squares coefficients in the user's coordinates, shape (p,).
-    mean
-        Means of v per group, shape (G, p+1).
-    size_index
-        For each group its position in `size`, shape (G,).
     """
 
     N: int
     p: int
-    size: Array
-    groups: Array
-    between: Array
+    factors: tuple[FactorLayout, ...]
+    count: Array
+    mean: Array
     within: Array
+    slopes: Array
+    slope_slope: Array
+    slope_v: Array
+    log_weights: float
     T: Array
     beta_ls: Array
-    mean: Array
-    size_index: IntArray
 
     @property
     def log_det_T(self) -> float:
         """Logarithm of |det T|, the volume that the change of coordinates costs."""
         return float(np.linalg.slogdet(self.T)[1]) if self.p else 0.0
 
-    @property
-    def G(self) -> int:
-        """Number of groups."""
-        return len(self.size_index)
 
-
-def build_design(cells: Cells, names: tuple[str, ...]) -> Design:
-    """Change to internal coordinates and contract groups of equal size.
+def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayout, ...]) -> Design:
+    """Change to internal coordinates.
 
     Parameters
     ----------
@@ -90,6 +111,8 @@ def build_design(cells: Cells, names: tuple[str, ...]) -> Design:
         From `ranef.cells.compress`.
     names
         Names of the fixed-effect columns, for error messages.
+    factors
+        The grouping factors.
 
     Returns
     -------
@@ -101,15 +124,14 @@ def build_design(cells: Cells, names: tuple[str, ...]) -> Design:
         If fixed-effect columns are linear combinations of others (they are named), or there are
         as many coefficients as rows.
     """
-    balanced = cells.count.min() == cells.count.max()
     p = cells.mean.shape[1] - 1
-    N = cells.rows
-    if p >= N:
+    if p >= cells.rows:
         raise DataError(
-            f"{p} fixed-effect columns came with {N} rows; fewer columns than rows are expected."
+            f"{p} fixed-effect columns came with {cells.rows} rows; fewer columns than rows are "
+            "expected."
         )
-    if balanced:
-        total = cells.within + float(cells.count[0]) * (cells.mean.T @ cells.mean)
+    if cells.count.min() == cells.count.max():
+        total = cells.within + cells.count[0] * (cells.mean.T @ cells.mean)
     else:
         total = cells.within + (cells.mean * cells.count[:, None]).T @ cells.mean
     constant = np.diag(cells.within)[:p] == 0
@@ -121,31 +143,19 @@ def build_design(cells: Cells, names: tuple[str, ...]) -> Design:
     within = change.T @ cells.within @ change
     within[still], within[:, still] = 0.0, 0.0
     unshift, beta_shift = _unshift(cells)
-    mean = cells.mean @ change if p else cells.mean
-    if balanced:
-        size, size_index = cells.count[:1], np.zeros(len(cells.count), dtype=np.intp)
-    else:
-        size, size_index = np.unique(cells.count, return_inverse=True)
-    between = np.zeros((len(size), p + 1, p + 1))
-    if len(size) == 1:
-        between[0] = mean.T @ mean
-    else:
-        for i in range(p + 1):
-            for j in range(i + 1):
-                between[:, i, j] = between[:, j, i] = np.bincount(
-                    size_index, weights=mean[:, i] * mean[:, j], minlength=len(size)
-                )
     return Design(
-        N=N,
+        N=cells.rows,
         p=p,
-        size=size.astype(float),
-        groups=np.bincount(size_index, minlength=len(size)).astype(float),
-        between=between,
+        factors=factors,
+        count=cells.count,
+        mean=cells.mean @ change if p else cells.mean,
         within=within,
+        slopes=cells.slopes,
+        slope_slope=cells.slope_slope,
+        slope_v=cells.slope_u @ change,
+        log_weights=cells.log_weights,
         T=unshift @ T,
         beta_ls=unshift @ slope + beta_shift,
-        mean=mean,
-        size_index=size_index,
     )
 
 

@@ -13,9 +13,12 @@ import numpy as np
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import xarray as xr
 
-    from ranef.model import Model
+    from ranef.mixed_model import Model
+    from ranef.parameters import TermPrior
     from ranef.samplers.posterior import Sample
     from ranef.types import Array
 
@@ -27,12 +30,7 @@ _SLASH, _STORED_SLASH = "/", "\u2215"
 
 
 def to_tree(
-    model: Model,
-    sample: Sample,
-    *,
-    effect_moments: tuple[Array, Array],
-    response: Array,
-    attributes: dict[str, Any],
+    model: Model, sample: Sample, *, response: Array, attributes: dict[str, Any]
 ) -> xr.DataTree:
     """Label the draws.
 
@@ -42,8 +40,6 @@ def to_tree(
         Names and levels.
     sample
         What the sampler gave.
-    effect_moments
-        Posterior mean and SD of each group effect, shape (G,) each.
     response
         The observed response, shape (N,).
     attributes
@@ -52,8 +48,8 @@ def to_tree(
     Returns
     -------
     xarray.DataTree
-        Groups `posterior` (`Intercept`, coefficients by term, `sigma`, `1|g_sigma`, and `1|g`
-        where effects were drawn; dimensions chain, draw, and `f_dim` or `g__factor_dim` for
+        Groups `posterior` (`Intercept`, coefficients by term, `sigma`, `1|g_sigma`, `x|g_corr`, and
+        `1|g` where effects were drawn; dimensions chain, draw, and `f_dim` or `g__factor_dim` for
         levels; a slash in a name is stored as U+2215), `sample_stats` (`lp`; for exact draws also
         `accepted` and `log_weight`), `effects` (exact mean and sd per level) and `observed_data`.
     """
@@ -68,13 +64,9 @@ def to_tree(
             names[name] = written
         return name
 
-    label = stored(model.label)
-    level_dim = stored(f"{model.formula.groups[0].factor}__factor_dim")
     posterior: dict[str, Array] = {}
-    dims: dict[str, list[str]] = {label: [level_dim]}
-    # Arrays, not lists: from_dict copies a list level by level.
-    levels = np.array(model.levels)
-    coords: dict[str, Any] = {level_dim: levels}
+    dims: dict[str, list[str]] = {}
+    coords: dict[str, Any] = {}
     for term in model.terms:
         name = stored(term.name)
         if term.levels:
@@ -83,10 +75,24 @@ def to_tree(
             coords[f"{name}_dim"] = list(term.levels)
         else:
             posterior[name] = sample.beta[:, :, term.columns[0]]
-    posterior["sigma"] = np.exp(sample.tau)
-    posterior[stored(f"{model.label}_sigma")] = np.exp(sample.tau + 0.5 * sample.rho)
-    if sample.effects is not None:
-        posterior[label] = sample.effects
+    effects: dict[str, str] = {}
+    moments: dict[str, Any] = {}
+    for group in model.layout.terms:
+        factor = model.design.factors[group.factor].name
+        level_dim = stored(f"{factor}__factor_dim")
+        # Arrays, not lists: from_dict copies a list level by level.
+        coords[level_dim] = np.array(model.levels[group.factor])
+        for name in group.names:
+            posterior[stored(f"{name}_sigma")] = sample.scales[name]
+            effects[stored(name)] = factor
+            dims[stored(name)] = [level_dim]
+            moments[stored(name)] = (("statistic", level_dim), np.stack(sample.moments[name]))
+        if group.label in sample.correlations:
+            _add_correlations(
+                posterior, dims, coords, stored, group, sample.correlations[group.label]
+            )
+    posterior["sigma"] = sample.sigma
+    posterior |= {stored(name): values for name, values in sample.effects.items()}
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:
         stats["accepted"], stats["log_weight"] = sample.accepted, sample.log_weight
@@ -96,16 +102,37 @@ def to_tree(
         coords=coords,
         dims={**dims, name: ["__obs__"]},
     )
+    used = {d for v, _ in moments.values() for d in v}
     tree["effects"] = xr.Dataset(
-        {label: (("statistic", level_dim), np.stack(effect_moments))},
-        coords={"statistic": ["mean", "sd"], level_dim: levels},
+        moments,
+        coords={"statistic": ["mean", "sd"], **{d: v for d, v in coords.items() if d in used}},
     )
     tree.attrs.update(
         {k: json.dumps(v) if isinstance(v, dict) else v for k, v in attributes.items()},
-        group_label=label,
+        effects=json.dumps(effects),
         names=json.dumps(names),
     )
     return tree
+
+
+def _add_correlations(
+    posterior: dict[str, Array],
+    dims: dict[str, list[str]],
+    coords: dict[str, Any],
+    stored: Callable[[str], str],
+    group: TermPrior,
+    values: Array,
+) -> None:
+    """Add a term's correlations: a scalar for one pair, else a dimension of pairs."""
+    name = stored(f"{group.label}_corr")
+    if values.shape[-1] == 1:
+        posterior[name] = values[:, :, 0]
+        return
+    columns = [n.rpartition("|")[0] for n in group.names]
+    i, j = np.tril_indices(len(columns), -1)
+    posterior[name] = values
+    dims[name] = [f"{name}_dim"]
+    coords[f"{name}_dim"] = [f"{columns[b]}, {columns[a]}" for a, b in zip(i, j, strict=True)]
 
 
 def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:

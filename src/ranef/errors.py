@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ __all__ = [
     "RanefError",
     "ReliabilityWarning",
     "nearest",
+    "warn",
 ]
 
 
@@ -79,6 +82,14 @@ class MissingRowsWarning(UserWarning):
 
 class ReliabilityWarning(UserWarning):
     """The certificate says that the draws should not be trusted as they are."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the first line outside ranef, where the user's call stands."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ranef"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

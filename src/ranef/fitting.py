@@ -7,7 +7,7 @@ The module is not called `fit`, because importing it would then put the module w
 from __future__ import annotations
 
 import time
-import warnings
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,23 +15,22 @@ import numpy as np
 
 from ranef.certificate import Certificate, certify
 from ranef.draws import load_tree, save_tree, to_tree
-from ranef.errors import DataError, ReliabilityWarning, nearest
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import build_model
+from ranef.errors import DataError, ReliabilityWarning, nearest, warn
+from ranef.mixed_model import build_model
 from ranef.plots import FitPlots
 from ranef.samplers import SAMPLERS
-from ranef.samplers.effects import effect_moments
 from ranef.samplers.posterior import Request
 from ranef.summary import effects_table, format_table, summarise
 from ranef.version import __version__
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     import xarray as xr
 
+    from ranef.mixed_model import Model
     from ranef.types import Seed
 
 __all__ = ["Fit", "fit", "load"]
@@ -46,33 +45,37 @@ def fit(
     draws: int = 4000,
     chains: int = 4,
     warmup: int = 1000,
-    effects: Literal["moments", "draws"] = "moments",
+    effects: Literal["moments", "draws"] | Sequence[str] = "moments",
+    weights: str | None = None,
     seed: Seed = None,
     progress: bool = True,
 ) -> Fit:
-    """Draw from the posterior of a random-intercept model.
+    """Draw from the posterior of a Gaussian mixed model.
 
     Parameters
     ----------
     formula
-        `"response ~ fixed effects + (1|group)"`. The intercept is implied, as in R; `0 +` leaves
-        it out. Fixed effects are formulaic's language (factors, interactions, `log(x)`,
-        `poly(x, 2)`). Put odd column names in backticks. Formulas can call Python functions:
-        never pass one from a source you do not trust.
+        `"response ~ fixed effects + (x|group) + …"`. The intercept is implied, as in R; `0 +`
+        leaves it out. Fixed effects are formulaic's language (factors, interactions, `log(x)`,
+        `poly(x, 2)`). Group terms: `(1|g)`, `(x|g)` correlated, `(x||g)` independent, `(0 + x|g)`,
+        `(f|g)`, `(1|a/b)` nested, `(1|a:b)`, and several of them. `offset(z)` adds z. Put odd
+        column names in backticks. Formulas can call Python functions: never pass one from a source
+        you do not trust.
     data
         A pandas, polars, pyarrow, DuckDB or other narwhals-compatible table, a mapping of
         columns, or the path of a CSV or Parquet file. Rows with a missing value in a used column
         are left out and counted in a warning.
     priors
-        By parameter: `"sigma"` and `"1|g"` take a frozen `scipy.stats` distribution on the
+        By parameter: `"sigma"`, `"1|g"`, `"x|g"` take a frozen `scipy.stats` distribution on the
         standard deviation, `variance(distribution)` for one on the variance, `flat()` or
         `jeffreys()`; coefficients (a term `"x"`, a column `"f[b]"`, `"Intercept"`) take
         `scipy.stats.norm(mean, sd)` or `flat()`. Text as on the command line works too:
-        `"half_t(50)"`. Default: flat coefficients, and on both standard deviations
+        `"half_t(50)"`. `"x|g_corr"` takes `lkj(eta)`. Default: flat coefficients, `lkj(1)`
+        (uniform over correlation matrices), and on all standard deviations
         `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms. The
         intercept's prior is on the value at x = 0, not at the mean of x.
     method
-        `"exact"`: independent draws. `"gibbs"`: the textbook Gibbs sampler, for comparison.
+        `"exact"`: independent draws. `"gibbs"`: a blocked Gibbs sampler, for comparison.
     draws
         Number of draws in all chains together.
     chains
@@ -81,7 +84,10 @@ def fit(
         Gibbs sweeps left out at the start of each chain.
     effects
         `"moments"`: exact posterior mean and sd of every group effect, no draws stored.
-        `"draws"`: draws as well, as the variable `1|g`; draws x groups numbers of memory.
+        `"draws"`: draws as well, as the variables `1|g`, `x|g`; draws x groups numbers of memory.
+        A list: draws of the named effects (`"x|g"`), or of all effects of a factor (`"g"`).
+    weights
+        Name of a column of precision weights: the residual SD of a row is sigma / sqrt(weight).
     seed
         Integer or `numpy.random.Generator`, for the same draws again.
     progress
@@ -103,10 +109,11 @@ def fit(
 
     Notes
     -----
-    Effects and coefficients are integrated out in closed form; what remains, the ratio of
-    variances and where the priors are not inverse gamma the residual SD, is drawn from an
-    interpolated quadrature rule and corrected by independence Metropolis (docs/mathematics of
-    the random-intercept model: Searle, Casella and McCulloch 1992, ch. 3).
+    Effects and coefficients are integrated out in closed form (Searle, Casella and McCulloch
+    1992, Variance Components, ch. 3; Bates et al. 2015, Journal of Statistical Software 67). What
+    remains, the SDs and correlations, is drawn from an interpolated quadrature rule (random
+    intercepts) or a fitted mixture of t distributions (all else), and corrected by independence
+    Metropolis, so that the draws are exact whatever the proposal.
 
     Examples
     --------
@@ -116,24 +123,30 @@ def fit(
     ['Intercept', '1|Batch_sigma', 'sigma']
     """
     started = time.perf_counter()
-    request = _request(method, draws, chains, warmup, effects, progress)
-    model, columns = build_model(formula, data, priors)
-    sample = SAMPLERS[method](model, request, np.random.default_rng(seed))
-    moments = effect_moments(RandomIntercept(model), sample.points)
+    _check_effects(effects)
+    request = _request(method, draws, chains, warmup, progress)
+    rng = _generator(seed)
+    model, columns = build_model(formula, data, priors, weights)
+    request = _with_effects(request, effects, model)
+    sample = SAMPLERS[method](model, request, rng)
     seconds = time.perf_counter() - started
     tree = to_tree(
         model,
         sample,
-        effect_moments=moments,
         response=columns.y,
         attributes={
             "ranef_version": __version__,
             "formula": model.formula.text,
             "method": method,
-            "group_factor": model.formula.groups[0].factor,
             "rows": model.design.N,
             "dropped": model.dropped,
-            "groups": model.design.G,
+            "groups": {f.name: f.levels for f in model.design.factors},
+            "structure": sample.structure,
+            **(
+                {}
+                if sample.surrogate_error is None
+                else {"surrogate_error": sample.surrogate_error}
+            ),
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
@@ -141,7 +154,7 @@ def fit(
     )
     made = Fit(tree)
     if not made.certificate.trusted:
-        warnings.warn(
+        warn(
             f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "
             + (
                 "Take more draws or sweeps (draws=, warmup=)."
@@ -149,9 +162,19 @@ def fit(
                 else "Compare with method='gibbs' and look at the priors."
             ),
             ReliabilityWarning,
-            stacklevel=2,
         )
     return made
+
+
+def _generator(seed: Seed) -> np.random.Generator:
+    """Make the source of random numbers."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
+            "expected."
+        ) from None
 
 
 def _recorded(seed: Seed) -> int | str:
@@ -161,14 +184,10 @@ def _recorded(seed: Seed) -> int | str:
     return int(seed) if abs(int(seed)) < 2**63 else str(seed)
 
 
-def _request(
-    method: str, draws: int, chains: int, warmup: int, effects: str, progress: bool
-) -> Request:
+def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> Request:
     """Check the plain arguments of `fit`."""
     if method not in SAMPLERS:
         raise DataError(f"method is {method!r}. {nearest(str(method), SAMPLERS)}")
-    if effects not in ("moments", "draws"):
-        raise DataError(f"effects is {effects!r}; 'moments' or 'draws' is expected.")
     for name, value in (("draws", draws), ("chains", chains), ("warmup", warmup)):
         if not isinstance(value, (int, np.integer)):
             raise DataError(f"{name} is {value!r}; a whole number is expected, e.g. 4000.")
@@ -177,7 +196,38 @@ def _request(
             f"draws={draws}, chains={chains}, warmup={warmup} came; at least one chain, four draws "
             "for each chain and no negative warm-up are expected."
         )
-    return Request(draws // chains * chains, chains, warmup, effects == "draws", progress)
+    return Request(draws // chains * chains, chains, warmup, (), progress)
+
+
+def _check_effects(effects: object) -> None:
+    """Refuse what can be neither a word nor a list of names, before the data are read."""
+    names = isinstance(effects, (list, tuple)) and all(isinstance(n, str) for n in effects)
+    if not names and effects not in ("moments", "draws"):
+        raise DataError(
+            f"effects is {effects!r}; 'moments' or 'draws' is expected, or a list of names such as "
+            "['1|g']."
+        )
+
+
+def _with_effects(request: Request, effects: str | Sequence[str], model: Model) -> Request:
+    """Resolve which effects to draw: none, all, those of a factor, or those named."""
+    if effects == "moments":
+        return request
+    names = [n for t in model.layout.terms for n in t.names]
+    by_factor: dict[str, list[str]] = {}
+    for term in model.layout.terms:
+        by_factor.setdefault(model.design.factors[term.factor].name, []).extend(term.names)
+    if effects == "draws":
+        return replace(request, effects=tuple(names))
+    wanted: list[str] = []
+    for name in effects:
+        if name not in by_factor and name not in names:
+            raise DataError(
+                f"effects names {name!r}, which the model does not have. "
+                f"{nearest(str(name), [*by_factor, *names])}"
+            )
+        wanted += by_factor.get(name, [name])
+    return replace(request, effects=tuple(dict.fromkeys(wanted)))
 
 
 class Fit:
@@ -223,15 +273,20 @@ class Fit:
         """
         return summarise(self.draws, prob)
 
-    def effects(self) -> pd.DataFrame:
-        """Exact posterior mean and sd of every group effect.
+    def effects(self, name: str | None = None) -> pd.DataFrame:
+        """Exact posterior mean and sd of the group effects.
+
+        Parameters
+        ----------
+        name
+            One effect, such as `"Days|Subject"`; None for all.
 
         Returns
         -------
         pandas.DataFrame
-            One row per level, in units of the response.
+            One row per level, in units of the response (per unit of x for a slope).
         """
-        return effects_table(self.draws)
+        return effects_table(self.draws, name)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one NetCDF file, whole or not at all.

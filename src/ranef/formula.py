@@ -1,4 +1,4 @@
-"""Formula text to its parts: response ~ fixed effects + (1 | grouping factor)."""
+"""Formula text to its parts: response ~ fixed effects + (columns | grouping factor) + …."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ranef.errors import FormulaError
 
-__all__ = ["Formula", "GroupTerm", "parse_formula"]
+__all__ = ["Formula", "GroupTerm", "canonical_label", "parse_formula"]
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,28 @@ class GroupTerm:
     Attributes
     ----------
     expression
-        What varies by group; `"1"` is a random intercept.
-    factor
-        Name of the grouping column, without backticks.
+        What varies by group, in formulaic's grammar: `1`, `Days` (with an intercept, as in R),
+        `0 + x`.
+    factors
+        Columns whose combination is the grouping factor: one, or several for `a:b`. Names stand
+        without backticks.
+    correlated
+        Whether the columns' effects are correlated, `|`, or independent, `||`.
     """
 
     expression: str
-    factor: str
+    factors: tuple[str, ...]
+    correlated: bool = True
+
+    @property
+    def factor(self) -> str:
+        """Name of the grouping factor: `g` or `a:b`."""
+        return ":".join(self.factors)
 
     @property
     def label(self) -> str:
-        """The term's name in priors and draws, as Bambi writes it: `1|g`."""
-        return f"{self.expression}|{self.factor}"
+        """The term as priors and values name it: `1|g`, `Days|Subject`, `x||g`."""
+        return f"{self.expression}{'|' if self.correlated else '||'}{self.factor}"
 
 
 @dataclass(frozen=True)
@@ -41,26 +51,47 @@ class Formula:
     response
         Left-hand side: a column or an expression such as `log(y)`.
     fixed
-        Right-hand side without group terms, in formulaic's grammar, always with an explicit
-        `1` or `0` for the intercept when the user wrote no other fixed term.
+        Right-hand side without group terms and offsets, in formulaic's grammar.
     groups
-        The group terms, in order.
+        The group terms, in order, nesting written out: `(1|a/b)` is `(1|a) + (1|a:b)`.
+    offsets
+        Expressions inside `offset(…)`, added to the mean with coefficient one.
+    nested
+        Pairs of outer and inner factor that the formula declares nested by `/`.
     """
 
     text: str
     response: str
     fixed: str
     groups: tuple[GroupTerm, ...]
+    offsets: tuple[str, ...] = ()
+    nested: tuple[tuple[str, ...], ...] = ()
+
+
+def canonical_label(label: str) -> str:
+    """Bring a group term's label to one spelling, so that users may write it their way.
+
+    Examples
+    --------
+    >>> canonical_label("1 + Days | Subject"), canonical_label("0 + x|g"), canonical_label("1|b:a")
+    ('Days|Subject', '0+x|g', '1|a:b')
+    """
+    left, bar, right = label.replace(" ", "").partition("|")
+    if right.startswith("|"):
+        bar, right = "||", right[1:]
+    if left.startswith("1+"):
+        left = left[2:]
+    return f"{left}{bar}{':'.join(sorted(right.split(':')))}"
 
 
 def parse_formula(text: str) -> Formula:
-    """Split a formula into response, fixed part and group terms.
+    """Split a formula into response, fixed part, group terms and offsets.
 
     Parameters
     ----------
     text
-        For example `"y ~ 1 + x + (1|g)"`. Names that are not Python names stand in backticks:
-        ``"`reaction time (ms)` ~ 1 + (1|`subject no`)"``.
+        For example `"y ~ 1 + x + (x|g) + (1|a/b) + offset(z)"`. Names that are not Python names
+        stand in backticks: ``"`reaction time (ms)` ~ 1 + (1|`subject no`)"``.
 
     Returns
     -------
@@ -74,13 +105,45 @@ def parse_formula(text: str) -> Formula:
 
     Examples
     --------
-    >>> parse_formula("Yield ~ 1 + (1|Batch)").groups[0].label
-    '1|Batch'
+    >>> [g.label for g in parse_formula("y ~ x + (x|g) + (1|a/b)").groups]
+    ['x|g', '1|a', '1|a:b']
     """
+    if not isinstance(text, str):
+        raise FormulaError(
+            f"The formula is a {type(text).__name__}; text such as 'y ~ 1 + (1|g)' is expected."
+        )
     _check_characters(text)
     response, right, start = _split_sides(text)
-    fixed_parts, groups = _split_terms(text, right, start)
-    return Formula(text.strip(), response, _join_fixed(fixed_parts), tuple(groups))
+    fixed: list[str] = []
+    groups: list[GroupTerm] = []
+    offsets: list[str] = []
+    nested: list[tuple[str, ...]] = []
+    for sign, body, where in _pieces(text, right, start):
+        at = text.rindex(sign, 0, where) if sign else where
+        if any(char == "|" for _, char in _outside_quotes(body)):
+            if not (body.startswith("(") and body.endswith(")")):
+                raise _fail(text, at, f"a group term stands in parentheses: '({body})'.")
+            if sign == "-":
+                raise _fail(text, at, "a group term cannot be subtracted.")
+            terms = _group_terms(text, where, body[1:-1])
+            if len(terms) > 1:
+                nested.append(tuple(t.factor for t in terms))
+            groups.extend(terms)
+        elif body.startswith("offset(") and body.endswith(")"):
+            if sign == "-":
+                raise _fail(text, at, "an offset cannot be subtracted; write offset(-x).")
+            offsets.append(body[len("offset(") : -1].strip())
+        else:
+            fixed.append(f"{sign or '+'} {body}")
+    labels = [canonical_label(g.label) for g in groups]
+    for i, label in enumerate(labels):
+        if label in labels[:i]:
+            raise FormulaError(
+                f"Formula {text!r} has the group term ({groups[i].label}) twice.", text=text
+            )
+    return Formula(
+        text.strip(), response, _join_fixed(fixed), tuple(groups), tuple(offsets), tuple(nested)
+    )
 
 
 def _fail(text: str, position: int, problem: str) -> FormulaError:
@@ -169,61 +232,72 @@ def _check_response(text: str, end: int, response: str) -> None:
             )
 
 
-def _split_terms(text: str, right: str, start: int) -> tuple[list[str], list[GroupTerm]]:
-    """Cut the right-hand side at top-level signs; sort terms into fixed parts and group terms."""
+def _pieces(text: str, right: str, start: int) -> list[tuple[str, str, int]]:
+    """Cut the right-hand side at top-level signs: (sign, term, position of the term)."""
     depth, begin = 0, 0
-    pieces: list[tuple[int, str]] = []
+    cuts: list[tuple[int, str]] = []
     for i, char in _outside_quotes(right):
         depth += (char == "(") - (char == ")")
         if depth == 0 and char in "+-" and i > begin:
-            pieces.append((begin, right[begin:i]))
+            cuts.append((begin, right[begin:i]))
             begin = i
-    pieces.append((begin, right[begin:]))
-
-    fixed: list[str] = []
-    groups: list[GroupTerm] = []
-    for offset, piece in pieces:
-        sign = piece.strip()[:1] if piece.strip()[:1] in ("+", "-") else ""
-        body = piece.strip()[len(sign) :].strip()
-        where = start + offset + len(piece) - len(piece.lstrip())
+    cuts.append((begin, right[begin:]))
+    out: list[tuple[str, str, int]] = []
+    for offset, piece in cuts:
+        stripped = piece.strip()
+        sign = stripped[:1] if stripped[:1] in ("+", "-") else ""
+        body = stripped[len(sign) :].strip()
         if not body:
-            if piece.strip() or fixed or groups:
-                raise _fail(text, where, f"{sign or '+'!r} is followed by no term.")
+            if stripped or out:
+                at = start + offset + len(piece) - len(piece.lstrip())
+                raise _fail(text, at, f"{sign or '+'!r} is followed by no term.")
             continue
-        bars = [i for i, char in _outside_quotes(body) if char == "|"]
-        if not bars:
-            fixed.append(f"{sign or '+'} {body}")
-        elif not (body.startswith("(") and body.endswith(")")):
-            raise _fail(text, where, f"a group term stands in parentheses: '({body})'.")
-        elif sign == "-":
-            raise _fail(text, where, "a group term cannot be subtracted.")
-        else:
-            groups.append(_group_term(text, start + offset + piece.index("("), body[1:-1]))
-    return fixed, groups
+        out.append((sign, body, start + offset + piece.index(body)))
+    return out
 
 
-def _group_term(text: str, position: int, inside: str) -> GroupTerm:
-    """Read the inside of `(expression | factor)`."""
+def _group_terms(text: str, position: int, inside: str) -> list[GroupTerm]:
+    """Read the inside of `(expression | factor)`; nesting gives several terms."""
     bars = [i for i, char in _outside_quotes(inside) if char == "|"]
-    bar = bars[0]
-    expression, factor = inside[:bar].strip(), inside[bar + 1 :].strip()
-    if not expression or not factor:
+    double = len(bars) == 2 and bars[1] == bars[0] + 1
+    if len(bars) > 1 and not double:
+        raise _fail(text, position + 1 + bars[1], "a second '|' in one group term.")
+    expression, right = inside[: bars[0]].strip(), inside[bars[-1] + 1 :]
+    if not expression or not right.strip():
         raise _fail(text, position, "a group term needs both sides of '|', e.g. '(1|g)'.")
-    if len(bars) > 1 or expression != "1":
-        raise _fail(
-            text,
-            position,
-            f"({inside}) is not a random intercept; this version fits one term '(1|g)'.",
+    expression = " ".join(expression.split())
+    where = position + 1 + bars[-1] + 1
+    levels = [_interaction(text, where, part) for part in _cut(right, "/")]
+    return [
+        GroupTerm(
+            expression, tuple(name for level in levels[: i + 1] for name in level), not double
         )
-    if factor.startswith("`") and factor.endswith("`") and factor.count("`") == 2:
-        factor = factor[1:-1]
-    elif not factor.isidentifier():
-        raise _fail(
-            text,
-            position + 1 + bar + 1,
-            f"{factor!r} is not a column name; put names with other characters in backticks.",
-        )
-    return GroupTerm(expression, factor)
+        for i in range(len(levels))
+    ]
+
+
+def _interaction(text: str, position: int, part: str) -> tuple[str, ...]:
+    """Read `a` or `a:b`, with or without backticks."""
+    names = []
+    for piece in _cut(part, ":"):
+        name = piece.strip()
+        if name.startswith("`") and name.endswith("`") and name.count("`") == 2:
+            name = name[1:-1]
+        elif not name.isidentifier():
+            raise _fail(
+                text,
+                position,
+                f"{name!r} is not a column name; put names with other characters in backticks.",
+            )
+        names.append(name)
+    return tuple(names)
+
+
+def _cut(text: str, separator: str) -> list[str]:
+    """Split at a separator outside quotes."""
+    at = [i for i, char in _outside_quotes(text) if char == separator]
+    begins, ends = [0, *[i + 1 for i in at]], [*at, len(text)]
+    return [text[b:e] for b, e in zip(begins, ends, strict=True)]
 
 
 def _join_fixed(parts: list[str]) -> str:

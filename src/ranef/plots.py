@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from ranef.errors import DataError, nearest
 from ranef.summary import effects_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import xarray as xr
     from matplotlib.figure import Figure
 
 __all__ = ["FitPlots"]
+
+# Levels that are drawn with their names.
+_NAMED = 60
 
 
 class FitPlots:
@@ -33,8 +35,8 @@ class FitPlots:
 
     def _parameters(self) -> list[str]:
         """Every variable but the group effects."""
-        label = self._tree.attrs["group_label"]
-        return [str(v) for v in self._tree["posterior"].data_vars if v != label]
+        effects = json.loads(self._tree.attrs["effects"])
+        return [str(v) for v in self._tree["posterior"].data_vars if v not in effects]
 
     def trace(self) -> Figure:
         """Draws in order, beside their density, for coefficients and standard deviations.
@@ -69,6 +71,8 @@ class FitPlots:
         """
         import arviz_plots
 
+        if truth is not None and not isinstance(truth, Mapping):
+            raise DataError(f"truth is a {type(truth).__name__}; a mapping of names is expected.")
         names = self._parameters()
         written = json.loads(self._tree.attrs["names"])
         stored = {written.get(name, name): name for name in names}
@@ -104,7 +108,7 @@ class FitPlots:
         Returns
         -------
         matplotlib.figure.Figure
-            Beyond 60 levels they are drawn without names.
+            One panel for each effect; beyond 60 levels they are drawn without names.
 
         Raises
         ------
@@ -116,22 +120,27 @@ class FitPlots:
         import matplotlib.pyplot as plt
         from scipy.stats import norm
 
-        table = effects_table(self._tree).sort_values("mean")
-        reach = norm.ppf((1 + prob) / 2) * table["sd"].to_numpy()
-        at = np.arange(len(table))
-        named = len(table) <= 60
-        height = max(2.0, 0.22 * len(table) + 1.0) if named else 6.0
-        made: tuple[Figure, Any] = plt.subplots(figsize=(6.4, height), layout="constrained")
-        figure, axis = made
-        style: dict[str, Any] = {"fmt": "o", "markersize": 4 if named else 1.5, "linewidth": 1}
-        axis.errorbar(table["mean"], at, xerr=reach, **style)
-        axis.axvline(0, color="0.6", linewidth=0.8)
-        if named:
-            axis.set_yticks(at, [str(v) for v in table.index])
-        else:
-            axis.set_yticks([])
-        axis.set_ylabel(str(table.index.name))
-        axis.set_xlabel(f"effect {self._tree.attrs['group_label']} ({prob:.0%} interval)")
+        written = json.loads(self._tree.attrs["names"])
+        names = [written.get(n, n) for n in json.loads(self._tree.attrs["effects"])]
+        tables = [effects_table(self._tree, name).sort_values("mean") for name in names]
+        heights = [max(2.0, 0.22 * len(t) + 1.0) if len(t) <= _NAMED else 5.0 for t in tables]
+        made: tuple[Figure, Any] = plt.subplots(
+            len(tables),
+            figsize=(6.4, sum(heights)),
+            height_ratios=heights,
+            layout="constrained",
+            squeeze=False,
+        )
+        figure, axes = made
+        for axis, name, table in zip(axes[:, 0], names, tables, strict=True):
+            at, named = np.arange(len(table)), len(table) <= _NAMED
+            reach = norm.ppf((1 + prob) / 2) * table["sd"].to_numpy()
+            style: dict[str, Any] = {"fmt": "o", "markersize": 4 if named else 1.5, "linewidth": 1}
+            axis.errorbar(table["mean"], at, xerr=reach, **style)
+            axis.axvline(0, color="0.6", linewidth=0.8)
+            axis.set_yticks(at if named else [], [str(v) for v in table.index] if named else [])
+            axis.set_ylabel(str(table.index.name))
+            axis.set_xlabel(f"effect {name} ({prob:.0%} interval)")
         plt.close(figure)
         return figure
 
@@ -141,5 +150,7 @@ def _figure(made: Any) -> Figure:
     import matplotlib.pyplot as plt
 
     figure: Figure = made.viz["figure"].item()
+    # Without a layout engine, titles of one row lie on the tick labels of the row above.
+    figure.set_layout_engine("constrained")
     plt.close(figure)
     return figure

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ranef.types import Array
 
 __all__ = [
+    "LKJ",
     "CoefficientPrior",
     "Power",
     "ScalePrior",
@@ -28,6 +29,8 @@ __all__ = [
     "flat",
     "half_t",
     "jeffreys",
+    "lkj",
+    "lkj_shape",
     "parse_prior",
     "scale_prior",
     "variance",
@@ -161,8 +164,8 @@ def half_t(scale: float, df: float = 3) -> Any:
     1.912
     """
     for name, value in (("scale", scale), ("df", df)):
-        if not (np.isfinite(value) and value > 0):
-            raise PriorError(f"half_t: {name} is {value:g}; a positive number is expected.")
+        if isinstance(value, str) or not (np.isfinite(value) and value > 0):
+            raise PriorError(f"half_t: {name} is {value!r}; a positive number is expected.")
     return _half_t_family()(df, scale=scale)
 
 
@@ -375,6 +378,52 @@ def coefficient_prior(prior: Any, name: str) -> CoefficientPrior:
     return CoefficientPrior(mean, sd, _text(prior))
 
 
+@dataclass(frozen=True)
+class LKJ:
+    """The LKJ prior on a correlation matrix."""
+
+    eta: float
+
+
+def lkj(eta: float) -> LKJ:
+    """Return the LKJ prior on the correlations of a group term.
+
+    Parameters
+    ----------
+    eta
+        Density proportional to |R|^(eta - 1); 1 is uniform over correlation matrices, larger
+        values favour weak correlations (Lewandowski, Kurowicka and Joe 2009).
+
+    Returns
+    -------
+    LKJ
+
+    Raises
+    ------
+    PriorError
+        If eta is not positive.
+
+    Examples
+    --------
+    >>> lkj(2).eta
+    2
+    """
+    if not (np.isfinite(eta) and eta > 0):
+        raise PriorError(f"lkj: eta is {eta:g}; a positive number is expected.")
+    return LKJ(eta)
+
+
+def lkj_shape(prior: Any, name: str) -> float:
+    """Read a user's prior on correlations: `lkj(eta)`, text, or the number eta itself."""
+    if isinstance(prior, str):
+        prior = parse_prior(prior)
+    if isinstance(prior, LKJ):
+        return float(prior.eta)
+    if isinstance(prior, (int, float)):
+        return float(lkj(prior).eta)
+    raise PriorError(f"Prior for {name!r}: correlations take lkj(eta).", parameter=name)
+
+
 def default_scale(mad: float) -> float:
     """Scale of the default half-t prior on every SD, as in brms: max(2.5, mad(y)), one decimal.
 
@@ -452,7 +501,8 @@ def _build(node: ast.expr, text: str) -> Any:
         return variance(_build(call.args[0], text))
     arguments = [_number(a, text) for a in call.args]
     named = {str(k.arg): _number(k.value, text) for k in call.keywords}
-    family = half_t if head.id == "half_t" else _family(head.id, where)
+    own: dict[str, Any] = {"half_t": half_t, "lkj": lkj}
+    family = own[head.id] if head.id in own else _family(head.id, where)
     try:
         return family(*arguments, **named)
     except TypeError as error:
@@ -466,7 +516,7 @@ def _family(name: str, where: str) -> Any:
     family = getattr(stats, name, None)
     if not isinstance(family, stats.rv_continuous):
         families = [n for n in dir(stats) if isinstance(getattr(stats, n), stats.rv_continuous)]
-        known = ["half_t", "flat", "jeffreys", "variance", *families]
+        known = ["half_t", "flat", "jeffreys", "lkj", "variance", *families]
         raise PriorError(f"{where}: no distribution is called {name!r}. {nearest(name, known)}")
     return family
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,45 +67,64 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
     return table
 
 
-def effects_table(tree: xr.DataTree) -> pd.DataFrame:
-    """Exact posterior mean and sd of every group effect, one row per level.
+def effects_table(tree: xr.DataTree, name: str | None = None) -> pd.DataFrame:
+    """Exact posterior mean and sd of the group effects.
 
     Parameters
     ----------
     tree
         Labelled draws.
+    name
+        One effect, such as `Days|Subject`; None for all.
 
     Returns
     -------
     pandas.DataFrame
-        Index: the levels; columns mean and sd, in units of the response.
+        Columns mean and sd, in units of the response (per unit of x for a slope). One row per
+        level; where there are several effects and none is named, indexed by effect and level.
+
+    Raises
+    ------
+    DataError
+        If there is no such effect.
     """
     import pandas as pd
 
-    label = str(tree.attrs["group_label"])
-    values = tree["effects"][label]
-    levels = values.coords[values.dims[1]].to_numpy()
-    index = pd.Index(levels, name=str(tree.attrs["group_factor"]))
-    return pd.DataFrame(values.to_numpy().T, index=index, columns=["mean", "sd"])
+    effects = json.loads(tree.attrs["effects"])
+    written = json.loads(tree.attrs["names"])
+    known = {written.get(stored, stored): stored for stored in effects}
+    if name is not None and name not in known:
+        raise DataError(f"There is no effect {name!r}. {nearest(name, known)}")
+    parts = {}
+    for shown, stored in known.items():
+        if name in (None, shown):
+            values = tree["effects"][stored]
+            index = pd.Index(values.coords[values.dims[1]].to_numpy(), name=effects[stored])
+            parts[shown] = pd.DataFrame(values.to_numpy().T, index=index, columns=["mean", "sd"])
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    return pd.concat(parts, names=["effect", "level"])
 
 
 def _scalars(tree: xr.DataTree) -> dict[str, Array]:
     """List every scalar parameter but the group effects, shape (chains, draws) each."""
-    label = str(tree.attrs["group_label"])
-    out: dict[str, Array] = {}
-    posterior = tree["posterior"].to_dataset()
-    last = [f"{label}_sigma", "sigma"]
-    names = [str(n) for n in posterior.data_vars if n not in (label, *last)] + last
+    effects = json.loads(tree.attrs["effects"])
     written = json.loads(tree.attrs["names"])
-    for stored in names:
-        name = written.get(stored, stored)
-        values = posterior[stored].transpose("chain", "draw", ...)
+    out: dict[str, Array] = {}
+    last: dict[str, Array] = {}
+    for key, values in tree["posterior"].to_dataset().data_vars.items():
+        if key in effects:
+            continue
+        name = written.get(str(key), str(key))
+        values = values.transpose("chain", "draw", ...)
+        # Correlations come after all standard deviations.
+        into = last if _section(name, tree.attrs) == "Correlations" else out
         if values.ndim == 2:
-            out[name] = values.to_numpy()
+            into[name] = values.to_numpy()
         else:
             for j, level in enumerate(values.coords[values.dims[2]].to_numpy()):
-                out[f"{name}[{level}]"] = values.to_numpy()[:, :, j]
-    return out
+                into[f"{name}[{level}]"] = values.to_numpy()[:, :, j]
+    return {**out, **last}
 
 
 def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
@@ -123,12 +144,10 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
     attrs = tree.attrs
     table = summarise(tree)
     body = [["", *[c.replace("ess", "ESS").replace("r_hat", "R\u0302") for c in table.columns]]]
-    coefficients = len(table) - 2
-    if coefficients:
-        body.append(["Fixed effects"])
-    for i, (name, row) in enumerate(table.iterrows()):
-        if i == coefficients:
-            body.append(["Standard deviations"])
+    section = ""
+    for name, row in table.iterrows():
+        if section != (section := _section(str(name), attrs)):
+            body.append([section])
         digits = decimals(row["sd"])
         cells = [f"{row[c]:.{digits}f}" for c in table.columns[:5]]
         cells += [f"{row['ess']:,.0f}"]
@@ -143,12 +162,13 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
     ]
     dropped = f" ({attrs['dropped']:,} with missing values left out)" if attrs["dropped"] else ""
     priors = ", ".join(f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items())
+    groups = ", ".join(f"{n:,} levels of {g}" for g, n in json.loads(attrs["groups"]).items())
     how = "independent draws" if attrs["method"] == "exact" else "Gibbs draws"
     return "\n".join(
         [
             f"{attrs['formula']}",
-            f"{attrs['rows']:,} rows{dropped}, {attrs['groups']:,} levels of "
-            f"{attrs['group_factor']}; {certificate.draws:,} {how} in {attrs['seconds']:.2g} s",
+            f"{attrs['rows']:,} rows{dropped}, {groups}; {certificate.draws:,} {how} in "
+            f"{attrs['seconds']:.2g} s",
             "",
             *[line.rstrip() for line in lines],
             "",
@@ -156,6 +176,17 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
             f"Certificate  {certificate}",
         ]
     )
+
+
+def _section(name: str, attrs: Any) -> str:
+    """Say which part of the table a parameter belongs to."""
+    effects, written = json.loads(attrs["effects"]), json.loads(attrs["names"])
+    groups = [written.get(stored, stored) for stored in effects]
+    if name == "sigma" or any(name == f"{g}_sigma" for g in groups):
+        return "Standard deviations"
+    if "_corr" in name and name.partition("_corr")[0].endswith(tuple(effects.values())):
+        return "Correlations"
+    return "Fixed effects"
 
 
 def decimals(sd: float) -> int:

@@ -11,11 +11,11 @@ from scipy import stats
 
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
 from ranef.cells import Cells
-from ranef.columns import FixedTerm
+from ranef.columns import FixedTerm, GroupColumns
 from ranef.errors import DataError
 from ranef.formula import parse_formula
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.model import model_from_cells
+from ranef.mixed_model import model_from_cells
 from ranef.priors import variance
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.posterior import Request
@@ -23,7 +23,7 @@ from ranef.samplers.posterior import Request
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ranef.model import Model
+    from ranef.mixed_model import Model
     from ranef.samplers.posterior import Points
     from ranef.types import Array, Seed
 
@@ -134,22 +134,24 @@ def exact(
     rng = np.random.default_rng(seed)
     started = time.perf_counter()
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
-    request = Request(draws=draws, chains=1, warmup=0, effects=X, progress=False)
+    request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False)
     sample = sample_exact(model, request, rng)
     arrays = {
-        "sigma2_e": np.exp(2 * sample.tau[0]),
-        "sigma2_x": np.exp(2 * sample.tau[0] + sample.rho[0]),
+        "sigma2_e": sample.sigma[0] ** 2,
+        "sigma2_x": sample.scales["1|i"][0] ** 2,
     }
     if mean:
         arrays["mu"] = sample.beta[0, :, 0]
-    if sample.effects is not None:
-        arrays["X"] = sample.effects[0]
+    if X:
+        arrays["X"] = sample.effects["1|i"][0]
         if mean:
             arrays["X"] += arrays["mu"][:, None]
     seconds = time.perf_counter() - started
+    points = sample.points
+    assert points is not None
     target = RandomIntercept(model)
-    shape, rate = target.residual_variance(sample.points.rho, target.profile(sample.points.rho))
-    return ExactResult(to_dataset(arrays), seconds, sample.points, shape, rate)
+    shape, rate = target.residual_variance(points.rho, target.profile(points.rho))
+    return ExactResult(to_dataset(arrays), seconds, points, shape, rate)
 
 
 def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float, float]) -> Model:
@@ -170,11 +172,18 @@ def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float
     spread = np.zeros((p + 1, p + 1))
     spread[p, p] = within
     cells = Cells(
-        count=np.broadcast_to(np.intp(J), n),
+        rows=n * J,
+        count=np.broadcast_to(float(J), n),
+        size=np.broadcast_to(np.intp(J), n),
+        level=np.arange(n)[None],
         shift=np.append(np.zeros(p), shift),
         ones=np.ones(1) if mean else None,
         mean=columns,
         within=spread,
+        slopes=np.empty((n, 0)),
+        slope_slope=np.empty((n, 0, 0)),
+        slope_u=np.empty((n, 0, p + 1)),
+        log_weights=0.0,
         median=0.0,
         mad=0.0,
     )
@@ -187,6 +196,7 @@ def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float
         cells,
         names=("Intercept",) * p,
         terms=(FixedTerm("Intercept", (0,)),) * p,
-        levels=(),
+        groups=(GroupColumns("1|i", 0, (0,), ("1|i",), correlated=True),),
+        factors=(("i", ()),),
         priors=priors,
     )

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from ranef.report.fit_page import fit_page
 from ranef.report.study_page import study_page
-from ranef.report.write import write_files
+from ranef.report.write import check_writable, write_files
 
-__all__ = ["fit_page", "study_page", "write_files"]
+__all__ = ["check_writable", "fit_page", "study_page", "write_files"]

@@ -55,14 +55,15 @@ def fit_section(fit: Fit) -> dict[str, object]:
         if "r_hat" in table:
             cells.append(f"{row['r_hat']:.3f}")
         rows.append((name, cells))
-    label = fit.draws.attrs["group_label"]
+    groups = json.loads(fit.draws.attrs["groups"])
     return {
         "attrs": fit.draws.attrs,
+        "groups": ", ".join(f"{n:,} levels of {g}" for g, n in groups.items()),
         "columns": list(table.columns),
         "rows": rows,
         "priors": json.loads(fit.draws.attrs["priors"]),
         "certificate": fit.certificate,
         "density": Markup(inline_svg(fit.plot.density(), "Posterior densities")),
-        "effects": Markup(inline_svg(fit.plot.effects(), f"Effects {label}")),
+        "effects": Markup(inline_svg(fit.plot.effects(), "Group effects")),
         "trace": Markup(inline_png(fit.plot.trace(), "Traces", dpi=80)),
     }

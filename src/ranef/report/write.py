@@ -11,9 +11,9 @@ from ranef.errors import DataError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["write_files"]
+__all__ = ["check_writable", "write_files"]
 
 
 def write_files(
@@ -39,15 +39,7 @@ def write_files(
         If the folder cannot be made or written.
     """
     target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise DataError(f"'{target}' is a file; a folder to write into is expected.")
-    try:
-        existing = target.resolve()
-        while not existing.exists():
-            existing = existing.parent
-        stage = Path(tempfile.mkdtemp(dir=existing, prefix=".ranef-"))
-    except OSError as error:
-        raise DataError(f"Folder '{target}' cannot be written: {error.strerror}.") from None
+    stage = _stage(target, list(files))
     try:
         for name, content in files.items():
             if isinstance(content, str):
@@ -60,3 +52,35 @@ def write_files(
         raise DataError(f"Folder '{target}' cannot be written: {error.strerror}.") from None
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def check_writable(folder: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Raise what `write_files` would, before the work whose result is to be written.
+
+    Parameters
+    ----------
+    folder, names
+        As in `write_files`.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be made or written, or a name is taken by a folder.
+    """
+    shutil.rmtree(_stage(Path(folder), names), ignore_errors=True)
+
+
+def _stage(target: Path, names: Sequence[str]) -> Path:
+    """Make a hidden folder on the same disk, where files are completed before they are moved."""
+    if target.exists() and not target.is_dir():
+        raise DataError(f"'{target}' is a file; a folder to write into is expected.")
+    for name in names:
+        if (target / name).is_dir():
+            raise DataError(f"'{target / name}' is a folder; a file is to be written there.")
+    try:
+        existing = target.resolve()
+        while not existing.exists():
+            existing = existing.parent
+        return Path(tempfile.mkdtemp(dir=existing, prefix=".ranef-"))
+    except OSError as error:
+        raise DataError(f"Folder '{target}' cannot be written: {error.strerror}.") from None

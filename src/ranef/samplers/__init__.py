@@ -10,7 +10,7 @@ from ranef.samplers.gibbs import sample_gibbs
 if TYPE_CHECKING:
     import numpy as np
 
-    from ranef.model import Model
+    from ranef.mixed_model import Model
     from ranef.samplers.posterior import Request, Sample
 
 __all__ = ["SAMPLERS", "Sampler"]

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.special import expit
 
 if TYPE_CHECKING:
-    from ranef.design import Design
     from ranef.marginal.random_intercept import RandomIntercept
     from ranef.samplers.posterior import Points
     from ranef.types import Array
@@ -22,14 +21,14 @@ _CHUNK = 4_096
 
 
 def draw_effects(
-    design: Design, rho: Array, tau: Array, beta: Array, rng: np.random.Generator
+    target: RandomIntercept, rho: Array, tau: Array, beta: Array, rng: np.random.Generator
 ) -> Array:
     """Draw every group effect given variances and coefficients.
 
     Parameters
     ----------
-    design
-        The data.
+    target
+        The marginal posterior.
     rho, tau
         Shape (n,).
     beta
@@ -44,13 +43,13 @@ def draw_effects(
         Shape (n, G): `b_i ~ N(s (ybar_i - xbar_i' beta), s sigma^2 / m)` with the shrinkage
         `s = r m / (1 + r m)` (mathematics.md, section 2).
     """
-    n, G, p = len(rho), design.G, design.p
+    n, G, p = len(rho), len(target.mean), target.design.p
     out = np.empty((n, G))
-    shrink = expit(rho[:, None] + np.log(design.size))
-    sd = np.exp(tau)[:, None] * np.sqrt(shrink / design.size)
-    balanced = len(design.size) == 1
-    ybar = np.ascontiguousarray(design.mean[:, p])
-    xbar = np.ascontiguousarray(design.mean[:, :p].T)
+    shrink = expit(rho[:, None] + np.log(target.size))
+    sd = np.exp(tau)[:, None] * np.sqrt(shrink / target.size)
+    balanced = len(target.size) == 1
+    ybar = np.ascontiguousarray(target.mean[:, p])
+    xbar = np.ascontiguousarray(target.mean[:, :p].T)
     constant = bool(p) and bool(np.all(xbar == xbar[:, :1]))
     rows = max(1, _BLOCK // G)
     work = np.empty((rows, G))
@@ -69,8 +68,8 @@ def draw_effects(
             z *= sd[block]
             gap *= shrink[block]
         else:
-            z *= sd[block][:, design.size_index]
-            gap *= shrink[block][:, design.size_index]
+            z *= sd[block][:, target.size_index]
+            gap *= shrink[block][:, target.size_index]
         z += gap
     return out
 
@@ -93,8 +92,8 @@ def effect_moments(target: RandomIntercept, points: Points) -> tuple[Array, Arra
     mean, sd : numpy.ndarray
         Shape (G,), in units of the response. sd is infinite where the posterior variance is.
     """
-    design, p = target.design, target.design.p
-    sizes = len(design.size)
+    p = target.design.p
+    sizes = len(target.size)
     step = max(1, _CHUNK // max(1, sizes // 8))
     # For each group size: moments of s, s beta and s^2 [1, beta]' [1, beta], and mean variances.
     first = np.zeros((sizes, p + 1))
@@ -109,10 +108,10 @@ def effect_moments(target: RandomIntercept, points: Points) -> tuple[Array, Arra
         c = np.column_stack([-mean, np.ones(len(rho))])
         first += (s * w[:, None]).T @ c
         second += np.einsum("nd,ni,nj->dij", s**2 * w[:, None], c, c, optimize=True)
-        noise += w * v @ s / design.size
+        noise += w * v @ s / target.size
         spread += np.einsum("nd,nik,njk->dij", s**2 * w[:, None], root, root, optimize=True)
     second[:, :p, :p] += spread
-    d, u = design.size_index, design.mean
+    d, u = target.size_index, target.mean
     mean = np.einsum("gi,gi->g", first[d], u)
     square = np.einsum("gi,gij,gj->g", u, second[d], u, optimize=True)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What every sampler gives back: variance parameters, coefficients, and how far to trust them."""
+"""What every sampler takes and gives back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Request:
     warmup
         Sweeps of each chain to leave out at the start; samplers without warm-up ignore it.
     effects
-        Whether to draw the group effects too.
+        Names of the effects to draw too, such as `1|g`.
     progress
         Whether to show a bar on anything longer than a second.
     """
@@ -32,13 +32,13 @@ class Request:
     draws: int
     chains: int
     warmup: int
-    effects: bool
+    effects: tuple[str, ...]
     progress: bool
 
 
 @dataclass(frozen=True)
 class Points:
-    """The posterior of (rho, tau) as weighted points: quadrature nodes, or draws.
+    """The posterior of a random-intercept model's (rho, tau) as weighted points.
 
     Attributes
     ----------
@@ -59,37 +59,53 @@ class Points:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draws from the posterior, in internal coordinates.
+    """Draws from the posterior.
 
     Attributes
     ----------
-    rho
-        log(sigma_b^2 / sigma^2), shape (chains, draws).
-    tau
-        log(sigma), shape (chains, draws).
+    sigma
+        Residual SD, shape (chains, draws).
+    scales
+        SD of each group effect by name (`1|g`), shape (chains, draws).
+    correlations
+        Correlations of each term with several correlated columns, by the term's label, shape
+        (chains, draws, pairs), pairs in the order (2,1), (3,1), (3,2), ….
     beta
         Coefficients in the user's coordinates, shape (chains, draws, p).
     log_density
-        Log joint density of the variance parameters and the data, shape (chains, draws).
+        Log joint density of the variance parameters and the data, shape (chains, draws): of log
+        variance ratio and log sigma for random-intercept models, of the vector of
+        `ranef.parameters.Layout` for others.
     accepted
         Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs.
     log_weight
         Log target minus log proposal density of every proposal made, shape (chains, draws); None
         for Gibbs.
-    points
-        Weighted points for exact moments.
-    log_marginal_likelihood
-        By quadrature, nats; None for Gibbs or improper priors.
+    moments
+        Posterior mean and SD of each group effect by name, shape (G,) each.
     effects
-        Draws of the group effects, shape (chains, draws, G), if they were asked for.
+        Draws of the effects that were asked for, by name, shape (chains, draws, G).
+    structure
+        How the likelihood was evaluated, for the certificate.
+    points
+        Weighted points behind the moments, for random-intercept models.
+    log_marginal_likelihood
+        In nats; None for Gibbs or improper priors.
+    surrogate_error
+        Largest error of an interpolated log likelihood at fresh points, in nats; None where the
+        likelihood itself was evaluated.
     """
 
-    rho: Array
-    tau: Array
+    sigma: Array
+    scales: dict[str, Array]
+    correlations: dict[str, Array]
     beta: Array
     log_density: Array
     accepted: Array | None
     log_weight: Array | None
-    points: Points
-    log_marginal_likelihood: float | None
-    effects: Array | None = None
+    moments: dict[str, tuple[Array, Array]]
+    effects: dict[str, Array]
+    structure: str
+    points: Points | None = None
+    log_marginal_likelihood: float | None = None
+    surrogate_error: float | None = None

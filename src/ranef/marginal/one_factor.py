@@ -1,0 +1,102 @@
+"""One grouping factor with q columns: the factor is eliminated and nothing is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.marginal.blocks import factor_block, total_products
+from ranef.marginal.classes import ClassSums, root_of_k
+
+if TYPE_CHECKING:
+    from ranef.design import Design
+    from ranef.types import Array
+
+__all__ = ["OneFactor"]
+
+_BLOCK = 200_000
+
+
+class OneFactor:
+    """[X y]'V^-1[X y] sigma^2 and log|V| for one factor.
+
+    Parameters
+    ----------
+    design
+        The data, with one factor.
+    """
+
+    def __init__(self, design: Design) -> None:
+        block = factor_block(design, 0)
+        self._sums = ClassSums(block.ZZ, block.ZV, total_products(design))
+        self.name = f"one factor, {len(self._sums.ZZ):,} classes of groups with equal Z'Z"
+
+    @property
+    def cost(self) -> float:
+        """Rough seconds for one evaluation."""
+        return self._sums.cost
+
+    def sums(self, roots: list[Array]) -> tuple[Array, Array]:
+        """Evaluate at n relative Cholesky factors.
+
+        Parameters
+        ----------
+        roots
+            One array, shape (n, q, q): L with sigma^2 L L' the covariance of a level's effects.
+
+        Returns
+        -------
+        log_det : numpy.ndarray
+            log|V| - N log sigma^2, shape (n,).
+        U : numpy.ndarray
+            Shape (n, p + 1, p + 1).
+        """
+        return self._sums.sums(roots[0])
+
+    def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Posterior of the effects given variance parameters, per factor.
+
+        Returns
+        -------
+        response : list of numpy.ndarray
+            B with mean effects B [-beta~; 1], shape (n, G, q, P).
+        covariance : list of numpy.ndarray
+            Their conditional covariance given coefficients / sigma^2, by level, (n, G, q, q).
+        """
+        half, _ = root_of_k(roots[0], self._sums.ZZ)
+        K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
+        return [np.matmul(K, self._sums.ZA)], [K]
+
+    def draw(
+        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+    ) -> list[Array]:
+        """Draw the effects given variance parameters and coefficients.
+
+        Parameters
+        ----------
+        roots
+            As in `sums`.
+        c
+            [-beta~; 1], shape (n, P).
+        tau
+            log sigma, shape (n,).
+        rng
+            Source of random numbers.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Shape (n, G, q) per factor.
+        """
+        G, q = self._sums.ZA.shape[:2]
+        out = np.empty((len(c), G, q))
+        step = max(1, _BLOCK // G)
+        for start in range(0, len(c), step):
+            part = slice(start, start + step)
+            half = root_of_k(roots[0][part], self._sums.ZZ)[0][:, self._sums.kind]
+            score = np.einsum("gbk,nk->ngb", self._sums.ZA, c[part])
+            inner = np.einsum("ngkb,ngb->ngk", half, score)
+            inner += rng.standard_normal(inner.shape) * np.exp(tau[part])[:, None, None]
+            out[part] = np.einsum("ngka,ngk->nga", half, inner)
+        return [out]

@@ -1,0 +1,224 @@
+"""rf.model: a model before it is fitted, with its likelihood and prior draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError, nearest
+from ranef.formula import canonical_label
+from ranef.marginal.mixed import Mixed
+from ranef.mixed_model import build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from ranef.mixed_model import Model
+    from ranef.parameters import TermPrior
+    from ranef.types import Array, Seed
+
+__all__ = ["MixedModel", "model"]
+
+
+def model(
+    formula: str,
+    data: Any,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+) -> MixedModel:
+    """Read data and priors into a model, without fitting it.
+
+    Parameters
+    ----------
+    formula, data, priors, weights
+        As in `ranef.fit`.
+
+    Returns
+    -------
+    MixedModel
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.model("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"))
+    >>> round(-2 * model.log_likelihood({"sigma": 2451.25**0.5, "1|Batch": 1764.05**0.5},
+    ...                                 reml=True), 4)
+    319.6543
+    """
+    return MixedModel(build_model(formula, data, priors, weights)[0])
+
+
+class MixedModel:
+    """A Gaussian mixed model of given data.
+
+    Parameters
+    ----------
+    inner
+        From `ranef.mixed_model.build_model`.
+    """
+
+    def __init__(self, inner: Model) -> None:
+        self.inner = inner
+        self._target = Mixed(inner)
+
+    @property
+    def priors(self) -> dict[str, str]:
+        """Every prior by parameter, as text."""
+        return self.inner.prior_texts()
+
+    @property
+    def structure(self) -> str:
+        """How the likelihood is evaluated."""
+        return self._target.structure.name
+
+    def log_likelihood(self, values: Mapping[str, Any], *, reml: bool = False) -> float:
+        """Log marginal likelihood at given variance parameters, effects integrated out.
+
+        Parameters
+        ----------
+        values
+            `"sigma"`: the residual SD. Each group term as written, `"1|plate"` or
+            `"Days|Subject"`: an SD for a single column, a covariance matrix for several. The
+            columns of an independent term, `(Days||Subject)`, can also be given one by one as
+            SDs: `"1|Subject"`, `"Days|Subject"`. SDs may be zero.
+        reml
+            False: coefficients at their maximum, as lme4's `logLik` of an ML fit. True:
+            coefficients integrated over their priors; flat ones give the REML criterion.
+
+        Returns
+        -------
+        float
+            In nats.
+
+        Raises
+        ------
+        DataError
+            If a value is missing, unknown, negative, or no covariance matrix.
+        """
+        given = {canonical_label(k): v for k, v in values.items()}
+        sigma = _positive(given.pop("sigma", None), "sigma")
+        layout = self.inner.layout
+        roots = [np.zeros((1, w, w)) for w in layout.widths]
+        for term in layout.terms:
+            root = _root(term, given)
+            place = np.array(term.place)
+            roots[term.factor][:, place[:, None], place] = root / sigma
+        if given:
+            names = ["sigma", *(t.label for t in layout.terms)]
+            raise DataError(
+                f"values names {next(iter(given))!r}, which the model does not have. "
+                f"{nearest(next(iter(given)), names)}"
+            )
+        tau = np.array([np.log(sigma)])
+        return float(self._target.log_likelihood(roots, tau, reml=reml)[0])
+
+    def prior_draws(self, draws: int = 1000, seed: Seed = None) -> pd.DataFrame:
+        """Draw standard deviations, correlations and coefficients from their priors.
+
+        Parameters
+        ----------
+        draws
+            Number of draws.
+        seed
+            Integer or `numpy.random.Generator`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per draw; flat coefficients have no prior to draw from and are left out.
+
+        Raises
+        ------
+        PriorError
+            If the prior of a standard deviation is improper.
+        """
+        import pandas as pd
+
+        rng = np.random.default_rng(seed)
+        columns: dict[str, Array] = {}
+        for name, prior in zip(self.inner.names, self.inner.coefficients, strict=True):
+            if prior.precision > 0:
+                columns[name] = rng.normal(prior.mean, prior.sd, draws)
+        for term in self.inner.layout.terms:
+            for name, scale in zip(term.names, term.scales, strict=True):
+                columns[f"{name}_sigma"] = scale.draw(rng, draws)
+            if term.correlations:
+                z = _draw_partial(term, rng, draws)
+                R = term.correlation_matrices(z)
+                i, j = np.tril_indices(len(term.place), -1)
+                for a, b in zip(i, j, strict=True):
+                    pair = (
+                        f"[{term.names[b].rpartition('|')[0]}, {term.names[a].rpartition('|')[0]}]"
+                    )
+                    columns[f"{term.label}_corr{pair if len(i) > 1 else ''}"] = R[:, a, b]
+        columns["sigma"] = self.inner.layout.sigma.draw(rng, draws)
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        design = self.inner.design
+        groups = ", ".join(f"{f.levels:,} levels of {f.name}" for f in design.factors)
+        priors = "\n".join(f"  {k} ~ {v}" for k, v in self.priors.items())
+        return (
+            f"{self.inner.formula.text}\n{design.N:,} rows, {groups}\n"
+            f"likelihood: {self.structure}\n{priors}"
+        )
+
+
+def _positive(value: Any, name: str) -> float:
+    """Check a residual SD."""
+    if value is None:
+        raise DataError(f"values lacks {name!r}; a positive standard deviation is expected.")
+    number = float(value)
+    if not (np.isfinite(number) and number > 0):
+        raise DataError(f"{name} is {number:g}; a positive standard deviation is expected.")
+    return number
+
+
+def _root(term: TermPrior, given: dict[str, Any]) -> Array:
+    """Root of a term's covariance matrix, taken out of what was given."""
+    label, q = canonical_label(term.label), len(term.place)
+    names = [canonical_label(n) for n in term.names]
+    single = not term.correlations and label not in given and all(n in given for n in names)
+    if single:
+        sds = np.array([float(given.pop(n)) for n in names])
+    elif label in given and q == 1:
+        sds = np.array([float(given.pop(label))])
+    elif label in given:
+        return _matrix_root(np.asarray(given.pop(label), dtype=float), term.label, q)
+    elif q == 1 and names[0] in given:
+        sds = np.array([float(given.pop(names[0]))])
+    else:
+        what = "an SD" if q == 1 else f"a {q} x {q} covariance matrix"
+        raise DataError(f"values lacks {term.label!r}; {what} is expected.")
+    if not np.all(np.isfinite(sds) & (sds >= 0)):
+        raise DataError(f"{term.label!r} is {sds.tolist()}; SDs are finite and not negative.")
+    return np.diag(sds)
+
+
+def _matrix_root(S: Array, label: str, q: int) -> Array:
+    """Root of a covariance matrix that may be singular: estimates at the boundary are."""
+    if S.shape != (q, q):
+        raise DataError(f"{label!r} has shape {S.shape}; a {q} x {q} matrix is expected.")
+    if not np.allclose(S, S.T):
+        raise DataError(f"{label!r} is not symmetric; a covariance matrix is expected.")
+    values, vectors = np.linalg.eigh(S)
+    if values[0] < -1e-8 * max(1.0, float(values[-1])):
+        raise DataError(f"{label!r} has a negative eigenvalue; a covariance matrix is expected.")
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _draw_partial(term: TermPrior, rng: np.random.Generator, draws: int) -> Array:
+    """Draw unconstrained partial correlations under LKJ, shape (draws, c)."""
+    q = len(term.place)
+    z = np.empty((draws, term.correlations))
+    at = 0
+    for i in range(1, q):
+        for j in range(i):
+            b = float(term.eta or 1.0) + (q - 2 - j) / 2
+            z[:, at] = np.arctanh(2 * rng.beta(b, b, draws) - 1)
+            at += 1
+    return z

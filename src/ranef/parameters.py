@@ -1,0 +1,218 @@
+"""The unconstrained parameter vector: log standard deviations, correlations, log sigma.
+
+A term with q columns has q log SDs and, where its columns are correlated, q (q - 1) / 2 canonical
+partial correlations on the inverse-tanh scale (Lewandowski, Kurowicka and Joe 2009, Journal of
+Multivariate Analysis 100, 1989). The residual's log SD comes last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import betaln
+
+if TYPE_CHECKING:
+    from ranef.priors import ScalePrior
+    from ranef.types import Array
+
+__all__ = ["Layout", "TermPrior", "correlation_root"]
+
+
+@dataclass(frozen=True)
+class TermPrior:
+    """One group term's covariance: columns of a factor and their priors.
+
+    Attributes
+    ----------
+    label
+        As written: `Days|Subject`.
+    factor
+        Position of the grouping factor in the design.
+    place
+        Positions of the term's columns in the factor's block, shape (q,).
+    names
+        The columns' names in draws: `1|Subject`, `Days|Subject`.
+    scales
+        Prior of each column's standard deviation.
+    eta
+        LKJ shape of the correlation matrix; None where the columns are independent.
+    """
+
+    label: str
+    factor: int
+    place: tuple[int, ...]
+    names: tuple[str, ...]
+    scales: tuple[ScalePrior, ...]
+    eta: float | None
+
+    @property
+    def correlations(self) -> int:
+        """Number of correlations."""
+        q = len(self.place)
+        return 0 if self.eta is None else q * (q - 1) // 2
+
+    def correlation_matrices(self, z: Array) -> Array:
+        """Correlation matrices from unconstrained partial correlations (n, c), shape (n, q, q)."""
+        L = correlation_root(z, len(self.place))
+        return np.asarray(L @ L.transpose(0, 2, 1))
+
+    def log_correlation_prior(self, z: Array) -> Array:
+        """Log density of the unconstrained partial correlations (n, c), shape (n,)."""
+        return np.zeros(len(z)) if self.eta is None else _log_lkj(z, len(self.place), self.eta)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter stands in the vector.
+
+    Attributes
+    ----------
+    terms
+        The group terms.
+    sigma
+        Prior on the residual SD.
+    widths
+        Number of columns of each factor's block.
+    """
+
+    terms: tuple[TermPrior, ...]
+    sigma: ScalePrior
+    widths: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return sum(len(t.place) + t.correlations for t in self.terms) + 1
+
+    def split(self, eta: Array) -> list[tuple[Array, Array]]:
+        """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
+        out, at = [], 0
+        for term in self.terms:
+            q, c = len(term.place), term.correlations
+            out.append((eta[:, at : at + q], eta[:, at + q : at + q + c]))
+            at += q + c
+        return out
+
+    def relative(self, eta: Array) -> Array:
+        """Log SDs less log sigma, and correlations as they are, shape (n, d - 1)."""
+        out = eta[:, :-1].copy()
+        for log_sd, _ in self.split(out):
+            log_sd -= eta[:, -1:]
+        return out
+
+    def absolute(self, phi: Array, tau: Array) -> Array:
+        """The inverse of `relative`: vectors (n, d) from ratios (n, d - 1) and tau (n,)."""
+        out = np.column_stack([phi, tau])
+        for log_sd, _ in self.split(out):
+            log_sd += tau[:, None]
+        return out
+
+    def roots(self, eta: Array) -> list[Array]:
+        """For each factor the relative Cholesky factor L: sigma^2 L L' is a level's covariance.
+
+        Parameters
+        ----------
+        eta
+            Shape (n, d).
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Shape (n, q, q) each.
+        """
+        n = len(eta)
+        out = [np.zeros((n, w, w)) for w in self.widths]
+        tau = eta[:, -1]
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            sd = np.exp(log_sd - tau[:, None])
+            place = np.array(term.place)
+            root = sd[:, :, None] * correlation_root(z, len(place))
+            out[term.factor][:, place[:, None], place] = root
+        return out
+
+    def log_prior(self, eta: Array) -> Array:
+        """Log prior density of the vector, Jacobians included, shape (n,)."""
+        out = np.array(self.sigma.log_density(eta[:, -1]))
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            for j, prior in enumerate(term.scales):
+                out += prior.log_density(log_sd[:, j])
+            out += term.log_correlation_prior(z)
+        return out
+
+    def scales(self, eta: Array) -> dict[str, Array]:
+        """SD of each group effect by name, shape (n,) each."""
+        out: dict[str, Array] = {}
+        for term, (log_sd, _) in zip(self.terms, self.split(eta), strict=True):
+            out |= {name: np.exp(log_sd[:, j]) for j, name in enumerate(term.names)}
+        return out
+
+    def correlations(self, eta: Array) -> dict[str, Array]:
+        """Correlations of each term that has any, by label, shape (n, pairs) each.
+
+        Pairs in the order (2,1), (3,1), (3,2), ….
+        """
+        out = {}
+        for term, (_, z) in zip(self.terms, self.split(eta), strict=True):
+            if term.correlations:
+                R = term.correlation_matrices(z)
+                i, j = np.tril_indices(len(term.place), -1)
+                out[term.label] = R[:, i, j]
+        return out
+
+
+def correlation_root(z: Array, q: int) -> Array:
+    """Cholesky factors of correlation matrices from unconstrained partial correlations.
+
+    Parameters
+    ----------
+    z
+        Shape (n, q (q - 1) / 2), row by row below the diagonal; none for independent columns.
+    q
+        Number of columns.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, q, q).
+
+    Examples
+    --------
+    >>> correlation_root(np.array([[np.arctanh(0.6)]]), 2)[0].round(6)
+    array([[1. , 0. ],
+           [0.6, 0.8]])
+    """
+    n = len(z)
+    L = np.zeros((n, q, q))
+    if z.shape[1] == 0:
+        L[:, np.arange(q), np.arange(q)] = 1.0
+        return L
+    partial = np.tanh(z)
+    at = 0
+    L[:, 0, 0] = 1.0
+    for i in range(1, q):
+        left = np.ones(n)
+        for j in range(i):
+            L[:, i, j] = partial[:, at] * np.sqrt(left)
+            left = left * (1 - partial[:, at] ** 2)
+            at += 1
+        L[:, i, i] = np.sqrt(left)
+    return L
+
+
+def _log_lkj(z: Array, q: int, eta: float) -> Array:
+    """Log density of the unconstrained partial correlations under LKJ(eta).
+
+    Under it (partial + 1) / 2 of column j (from 0) is Beta(b, b), b = eta + (q - 2 - j) / 2.
+    """
+    out = np.zeros(len(z))
+    at = 0
+    for i in range(1, q):
+        for j in range(i):
+            b = eta + (q - 2 - j) / 2
+            # log(1 - tanh^2) without cancellation at large |z|.
+            log_gap = 2 * (np.log(2) - np.logaddexp(z[:, at], -z[:, at]))
+            out += b * log_gap - (2 * b - 1) * np.log(2) - betaln(b, b)
+            at += 1
+    return out

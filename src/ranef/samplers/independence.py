@@ -1,0 +1,150 @@
+"""Independent draws of a mixed model's variance parameters from a fitted mixture.
+
+Proposals come from a mixture of t distributions and are corrected by independence Metropolis, so
+the draws are exact whatever the fit; acceptance, Pareto k-hat and ESS say how good it is.
+Coefficients and effects are Gaussian given the variance parameters (mathematics.md, section 4).
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ranef.marginal.mixed import LARGEST_RATIO, Mixed
+from ranef.mixed_model import perfect_fit
+from ranef.progress import status
+from ranef.samplers.expensive import interpolate, is_expensive
+from ranef.samplers.metropolis import accept
+from ranef.samplers.mixture import fit_mixture
+from ranef.samplers.mode import find_modes
+from ranef.samplers.moments import mixed_moments
+from ranef.samplers.posterior import Sample
+from ranef.samplers.ratio import START, weighted_index
+from ranef.streams import split_stream
+
+if TYPE_CHECKING:
+    from ranef.marginal.gaussian import Profile
+    from ranef.mixed_model import Model
+    from ranef.samplers.posterior import Request
+    from ranef.types import Array
+
+__all__ = ["sample_independent", "starts"]
+
+
+def sample_independent(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+    """Draw independently from the posterior of any Gaussian mixed model.
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+    request
+        How many draws. They are independent; chains are only their layout.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    Sample
+
+    Raises
+    ------
+    ImproperPosteriorError
+        If sigma = 0 fits the data perfectly under a prior that allows it.
+    """
+    target = Mixed(model)
+    layout = (request.chains, request.draws // request.chains)
+    n = layout[0] * layout[1]
+    begin, error = starts(model), None
+    if is_expensive(target, begin[0]):
+        with status("Interpolating the likelihood") if request.progress else nullcontext():
+            target, mode, error = interpolate(target, begin[0])
+        begin = [mode]
+    modes = find_modes(target.log_density_inside, begin)
+    ratios = model.layout.split(model.layout.relative(modes[0][0][None]))
+    if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
+        raise perfect_fit(model.layout.sigma)
+    # A stream for each purpose, so that more draws only go on where fewer stopped.
+    streams = split_stream(rng, 6)
+    mixture, _ = fit_mixture(target.log_density_inside, modes, streams[0])
+    eta = mixture.draw(streams[1], n + START)
+    log_f = target.log_density(eta)
+    log_w = log_f - mixture.log_density(eta)
+    start = weighted_index(log_w[:START], streams[2])
+    index, _ = accept(log_w[START:], float(log_w[start]), streams[3].random(n))
+    kept = np.where(index >= 0, START + index, start)
+    eta = eta[kept]
+    profile = target.profile(eta)
+    internal = _coefficients(target, profile, eta, streams[4])
+    wanted = [t for t in model.layout.terms if set(t.names) & set(request.effects)]
+    drawn: dict[str, Array] = {}
+    if wanted:
+        c = np.column_stack([-internal, np.ones(n)])
+        blocks = target.structure.draw(model.layout.roots(eta), c, eta[:, -1], streams[5])
+        for term in wanted:
+            for j, name in zip(term.place, term.names, strict=True):
+                if name in request.effects:
+                    drawn[name] = blocks[term.factor][:, :, j].reshape(*layout, -1)
+    return Sample(
+        sigma=np.exp(eta[:, -1]).reshape(layout),
+        scales={k: v.reshape(layout) for k, v in model.layout.scales(eta).items()},
+        correlations={k: v.reshape(*layout, -1) for k, v in model.layout.correlations(eta).items()},
+        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
+        log_density=log_f[kept].reshape(layout),
+        accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
+        log_weight=log_w[START:].reshape(layout),
+        moments=mixed_moments(target, eta, profile),
+        effects=drawn,
+        structure=target.structure.name,
+        log_marginal_likelihood=float(logsumexp(log_w) - np.log(len(log_w)))
+        if model.proper
+        else None,
+        surrogate_error=error,
+    )
+
+
+def _coefficients(target: Mixed, profile: Profile, eta: Array, rng: np.random.Generator) -> Array:
+    """Draw the internal coefficients, shape (n, p)."""
+    mean, root = target.coefficients.moments(profile, eta[:, -1])
+    return np.asarray(mean + np.einsum("nij,nj->ni", root, rng.standard_normal(mean.shape)))
+
+
+def _spread(model: Model) -> float:
+    """Residual SD of the response about the fixed effects alone."""
+    design = model.design
+    y = design.mean[:, -1]
+    return float(np.sqrt((design.within[-1, -1] + design.count @ y**2) / design.count.sum()))
+
+
+def starts(model: Model) -> list[Array]:
+    """Two places to climb from: moderate group effects, and nearly none.
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Parameter vectors, shape (d,).
+    """
+    design, layout = model.design, model.layout
+    spread = _spread(model)
+    total = design.count.sum()
+    size = [1.0]
+    for k in range(design.slopes.shape[1]):
+        square = design.slope_slope[:, k, k].sum() + design.count @ design.slopes[:, k] ** 2
+        size.append(float(np.sqrt(square / total)) or 1.0)
+    out = []
+    for share in (0.5, 0.02):
+        eta: list[float] = []
+        for term in layout.terms:
+            block = design.factors[term.factor].columns
+            eta += [np.log(share * spread / size[block[j]]) for j in term.place]
+            eta += [0.0] * term.correlations
+        out.append(np.array([*eta, np.log(0.7 * spread)]))
+    return out
