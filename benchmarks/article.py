@@ -117,7 +117,7 @@ def posterior_calls(sizes: Sequence[int]) -> Calls:
 
 def drawing_calls(sizes: Sequence[int]) -> Calls:
     """Whole posterior of both variances from a model that has already seen the data."""
-    request = Request(draws=DRAWS, chains=1, warmup=0, effects=False, progress=False)
+    request = Request(draws=DRAWS, chains=1, warmup=0, effects=(), progress=False, moments=False)
     rng = np.random.default_rng(1)
     return {
         f"exact, drawing alone, n = {n:,}": partial(

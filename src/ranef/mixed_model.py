@@ -277,7 +277,9 @@ def _check_identified(model: Model, cells: Cells, given: Mapping[str, Any]) -> N
     """Refuse, under default priors, what only the prior could answer; warn under stated ones."""
     for term in model.layout.terms:
         factor = model.design.factors[term.factor]
-        rows = np.bincount(factor.codes, cells.size, minlength=factor.levels)
+        rows = cells.size
+        if len(model.design.factors) > 1:
+            rows = np.bincount(factor.codes, cells.size, minlength=factor.levels)
         needed = list(term.names)
         if factor.levels == 1:
             its = "its" if len(term.names) == 1 else "their"

@@ -134,7 +134,7 @@ def exact(
     rng = np.random.default_rng(seed)
     started = time.perf_counter()
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
-    request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False)
+    request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)
     sample = sample_exact(model, request, rng)
     arrays = {
         "sigma2_e": sample.sigma[0] ** 2,
@@ -165,7 +165,8 @@ def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float
         rest = W[start : start + _BLOCK] - row_mean[start : start + _BLOCK, None]
         within += float(np.vdot(rest, rest))
     p = int(mean)
-    columns = row_mean[:, None]
+    # Not row_mean[:, None]: its stride of zero keeps products from reaching BLAS.
+    columns = row_mean.reshape(n, 1)
     if mean:
         columns = np.ones((n, 2))
         np.subtract(row_mean, shift, out=columns[:, 1])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
+from threadpoolctl import threadpool_limits
 
 from ranef.marginal.blocks import cross_block, factor_block, total_products
 from ranef.marginal.stack import cholesky, solve_lower
@@ -85,8 +86,11 @@ class Crossed:
         """
         n, P = len(roots[0]), self.total.shape[0]
         log_det, U = np.empty(n), np.empty((n, P, P))
-        for i in range(n):
-            log_det[i], U[i] = self._one([roots[f][i] for f in self.order])
+        # On a busy machine the threads of a factorisation this small wait for each other for
+        # longer than they work.
+        with threadpool_limits(1, "blas"):
+            for i in range(n):
+                log_det[i], U[i] = self._one([roots[f][i] for f in self.order])
         return log_det, U
 
     @property
@@ -98,7 +102,8 @@ class Crossed:
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
         n = len(roots[0])
-        parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
+        with threadpool_limits(1, "blas"):
+            parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
         response: list[Array] = [np.empty(0)] * len(self.order)
         covariance: list[Array] = [np.empty(0)] * len(self.order)
         for k, f in enumerate(self.order):

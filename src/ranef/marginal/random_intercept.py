@@ -76,7 +76,9 @@ class RandomIntercept:
                     between[:, i, j] = between[:, j, i] = np.bincount(
                         self.size_index, self.mean[:, i] * self.mean[:, j], len(self.size)
                     )
-        self.groups = np.bincount(self.size_index, minlength=len(self.size)).astype(float)
+        self.groups = np.array([float(len(design.count))])
+        if len(self.size) > 1:
+            self.groups = np.bincount(self.size_index, minlength=len(self.size)).astype(float)
         self._log_size = np.log(self.size)
         self.between = between
 

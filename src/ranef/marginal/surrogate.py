@@ -29,7 +29,7 @@ __all__ = ["MOST_RATIOS", "Surrogate", "fit_surrogate"]
 _RADIUS = 4.5
 _CHECKS = 12
 # Total degrees tried in turn, by number of ratios: the number of terms grows fast.
-_DEGREES = {1: (8, 14), 2: (5, 8, 11), 3: (4, 6, 8), 4: (3, 5), 5: (3, 4), 6: (3,)}
+_DEGREES = {1: (8, 14), 2: (5, 8, 11), 3: (4, 6, 7, 8), 4: (3, 5), 5: (3, 4), 6: (3,)}
 MOST_RATIOS = max(_DEGREES)
 
 
@@ -89,7 +89,7 @@ def fit_surrogate(
     center: Array,
     root: Array,
     score: Callable[[Array, Array], Array],
-    tolerance: float = 5e-5,
+    tolerance: float = 1e-4,
 ) -> tuple[Surrogate, float]:
     """Fit polynomials of rising degree until the error at fresh points is small.
 

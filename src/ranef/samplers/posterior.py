@@ -27,6 +27,8 @@ class Request:
         Names of the effects to draw too, such as `1|g`.
     progress
         Whether to show a bar on anything longer than a second.
+    moments
+        Whether to compute the effects' means and SDs, at the cost of a pass over all levels.
     """
 
     draws: int
@@ -34,6 +36,7 @@ class Request:
     warmup: int
     effects: tuple[str, ...]
     progress: bool
+    moments: bool = True
 
 
 @dataclass(frozen=True)

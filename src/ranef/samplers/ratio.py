@@ -80,7 +80,7 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
         log_density=target.log_density(rho, tau, profile).reshape(layout),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
         log_weight=log_w[START:].reshape(layout),
-        moments={name: effect_moments(target, points)},
+        moments={name: effect_moments(target, points)} if request.moments else {},
         effects=drawn,
         structure="one factor, groups of equal size together",
         points=points,
