@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.cells import Cells
     from ranef.types import Array, IntArray
 
-__all__ = ["Design", "build_design"]
+__all__ = ["Design", "build_design", "gram"]
 
 # A column that keeps less than this of its length beside the columns before it is aliased (the
 # square of R's tolerance in `lm`, because the squares are what is compared).
@@ -131,7 +131,7 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
             "expected."
         )
     if cells.count.min() == cells.count.max():
-        total = cells.within + cells.count[0] * (cells.mean.T @ cells.mean)
+        total = cells.within + cells.count[0] * gram(cells.mean)
     else:
         total = cells.within + (cells.mean * cells.count[:, None]).T @ cells.mean
     constant = np.diag(cells.within)[:p] == 0
@@ -157,6 +157,13 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
         T=unshift @ T,
         beta_ls=unshift @ slope + beta_shift,
     )
+
+
+def gram(A: Array) -> Array:
+    """A'A of a tall matrix, without threads where they would wait longer than they work."""
+    if A.shape[1] <= 3:
+        return np.asarray(np.einsum("ni,nj->ij", A, A))
+    return np.asarray(A.T @ A)
 
 
 def _separate(T: Array, within: Array, k: int) -> tuple[Array, NDArray[np.intp]]:

@@ -161,7 +161,7 @@ def gibbs(
 def check_measurements(W: Any) -> Array:
     """Return W as a finite float matrix with at least two rows and two columns, or raise."""
     try:
-        matrix: Array = np.asarray(W, dtype=np.float64)
+        matrix: Array = np.ascontiguousarray(W, dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError("W must be a matrix of numbers, one row per signal.") from None
     if matrix.ndim != 2 or matrix.shape[0] < 2 or matrix.shape[1] < 2:

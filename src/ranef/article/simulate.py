@@ -99,4 +99,4 @@ def simulate(
     # R fills a matrix by columns.
     E = math.sqrt(sigma2_e) * normals.draw(n * replicates).reshape(replicates, n).T
     X = mean + math.sqrt(sigma2_x) * normals.draw(n)
-    return X[:, None] + E
+    return np.ascontiguousarray(X[:, None] + E)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, gammaln
 
+from ranef.design import gram
 from ranef.marginal.gaussian import Coefficients, Profile
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RandomIntercept:
         if design.count.min() == design.count.max():
             self.size = design.count[:1].astype(float)
             self.size_index = np.zeros(len(design.count), dtype=np.intp)
-            between = (self.mean.T @ self.mean)[None]
+            between = gram(self.mean)[None]
         else:
             self.size, self.size_index = np.unique(design.count, return_inverse=True)
             between = np.empty((len(self.size), p1, p1))
