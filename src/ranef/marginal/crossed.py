@@ -15,7 +15,7 @@ from scipy.sparse.linalg import splu
 from threadpoolctl import threadpool_limits
 
 from ranef.marginal.blocks import cross_block, factor_block, total_products
-from ranef.marginal.stack import cholesky, solve_lower
+from ranef.marginal.classes import root_of_k
 
 if TYPE_CHECKING:
     from ranef.design import Design
@@ -182,10 +182,7 @@ class Crossed:
 
     def _spread(self, L: Array, z: Array) -> Array:
         """Give noise (G, q) the covariance K of each level of the largest factor."""
-        ZZ = self.blocks[0].ZZ
-        G, q = z.shape
-        F = cholesky(L.T @ ZZ @ L + np.eye(q))
-        half = np.stack([solve_lower(F, np.broadcast_to(L[a], (G, q))) for a in range(q)], axis=2)
+        half = root_of_k(L[None], self.blocks[0].ZZ)[0][0]
         return np.asarray(np.einsum("gka,gk->ga", half, z))
 
     def _one(self, roots: list[Array]) -> tuple[float, Array]:
@@ -228,12 +225,11 @@ class Crossed:
         if q == 1:
             inner = L[0, 0] ** 2 * ZZ[:, 0, 0] + 1
             return sparse.diags_array(L[0, 0] ** 2 / inner).tocsr(), float(np.log(inner).sum())
-        F = cholesky(L.T @ ZZ @ L + np.eye(q))
-        half = np.stack([solve_lower(F, np.broadcast_to(L[a], (G, q))) for a in range(q)], axis=2)
-        K = np.einsum("gka,gkb->gab", half, half)
+        roots, logs = root_of_k(L[None], ZZ)
+        K = np.einsum("gka,gkb->gab", roots[0], roots[0])
         at = np.arange(G)
         blocks = sparse.bsr_array((K, at, np.arange(G + 1)), shape=(G * q, G * q))
-        return blocks.tocsr(), 2 * float(np.log(np.einsum("gii->gi", F)).sum())
+        return blocks.tocsr(), float(logs.sum())
 
     def _root(self, roots: list[Array]) -> sparse.csr_array:
         """Block-diagonal relative Cholesky factor of all remaining effects."""

@@ -17,12 +17,11 @@ from ranef.marginal.mixed import LARGEST_RATIO, Mixed
 from ranef.mixed_model import perfect_fit
 from ranef.progress import status
 from ranef.samplers.expensive import interpolate, is_expensive
-from ranef.samplers.metropolis import accept
+from ranef.samplers.metropolis import START, run_chain
 from ranef.samplers.mixture import fit_mixture
 from ranef.samplers.mode import find_modes
 from ranef.samplers.moments import mixed_moments
 from ranef.samplers.posterior import Sample
-from ranef.samplers.ratio import START, weighted_index
 from ranef.streams import split_stream
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     eta = mixture.draw(streams[1], n + START)
     log_f = target.log_density(eta)
     log_w = log_f - mixture.log_density(eta)
-    start = weighted_index(log_w[:START], streams[2])
-    index, _ = accept(log_w[START:], float(log_w[start]), streams[3].random(n))
-    kept = np.where(index >= 0, START + index, start)
+    kept = run_chain(log_w, streams[2], streams[3])
     eta = eta[kept]
     profile = target.profile(eta)
     internal = _coefficients(target, profile, eta, streams[4])
@@ -96,7 +93,7 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
         log_density=log_f[kept].reshape(layout),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
         log_weight=log_w[START:].reshape(layout),
-        moments=mixed_moments(target, eta, profile),
+        moments=mixed_moments(target, eta, profile) if request.moments else {},
         effects=drawn,
         structure=target.structure.name,
         log_marginal_likelihood=float(logsumexp(log_w) - np.log(len(log_w)))

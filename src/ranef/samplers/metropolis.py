@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 
 if TYPE_CHECKING:
     from ranef.types import Array, IntArray
 
-__all__ = ["accept"]
+__all__ = ["START", "accept", "run_chain"]
+
+# Proposals from which the starting state is chosen by weight, so that the chain starts in its
+# stationary distribution.
+START = 64
 
 
 def accept(log_weight: Array, start: float, uniform: Array) -> tuple[IntArray, float]:
@@ -55,3 +60,28 @@ def accept(log_weight: Array, start: float, uniform: Array) -> tuple[IntArray, f
             extra = int(i)
     index = np.maximum.accumulate(np.where(accepted, np.arange(n), -1))
     return index, float(accepted.mean()) if n else 1.0
+
+
+def run_chain(
+    log_weight: Array, begin: np.random.Generator, decide: np.random.Generator
+) -> IntArray:
+    """Start in the stationary distribution and accept or reject every proposal after that.
+
+    Parameters
+    ----------
+    log_weight
+        Log target minus log proposal density, shape (START + n,); the first START proposals serve
+        to choose where the chain starts.
+    begin, decide
+        Random numbers for the start and for the decisions.
+
+    Returns
+    -------
+    numpy.ndarray
+        For each of n steps the position of the proposal that the chain holds.
+    """
+    weight = np.exp(log_weight[:START] - logsumexp(log_weight[:START]))
+    start = int(begin.choice(START, p=weight / weight.sum()))
+    later = log_weight[START:]
+    index, _ = accept(later, float(log_weight[start]), decide.random(len(later)))
+    return np.where(index >= 0, START + index, start)

@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ranef.marginal.random_intercept import RandomIntercept
 from ranef.samplers.conditional import integrate_conditional
 from ranef.samplers.effects import draw_effects, effect_moments
 from ranef.samplers.line import integrate_line
-from ranef.samplers.metropolis import accept
+from ranef.samplers.metropolis import START, run_chain
 from ranef.samplers.posterior import Points, Sample
 from ranef.streams import split_stream
 
@@ -30,11 +29,7 @@ if TYPE_CHECKING:
     Streams = list[np.random.Generator]
     Proposals = tuple[Array, Array, Profile, Array, Points, float]
 
-__all__ = ["START", "sample_ratio", "weighted_index"]
-
-# Proposals from which the starting state is chosen by weight, so that the chain starts in its
-# stationary distribution.
-START = 64
+__all__ = ["sample_ratio"]
 
 
 def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sample:
@@ -60,9 +55,7 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
     streams = split_stream(rng, 6)
     propose = _conjugate if target.conjugate else _general
     rho, tau, profile, log_w, points, log_z = propose(target, n + START, streams[:2])
-    start = weighted_index(log_w[:START], streams[2])
-    index, _ = accept(log_w[START:], float(log_w[start]), streams[3].random(n))
-    kept = np.where(index >= 0, START + index, start)
+    kept = run_chain(log_w, streams[2], streams[3])
     rho, tau = rho[kept], tau[kept]
     profile = profile.take(kept)
     mean, root = target.coefficient_moments(profile, tau)
@@ -86,12 +79,6 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
         points=points,
         log_marginal_likelihood=log_z if model.proper else None,
     )
-
-
-def weighted_index(log_w: Array, rng: np.random.Generator) -> int:
-    """Choose one proposal with probability proportional to its weight."""
-    weight = np.exp(log_w - logsumexp(log_w))
-    return int(rng.choice(len(weight), p=weight / weight.sum()))
 
 
 def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
