@@ -25,6 +25,7 @@ FORMULAS = {
     "three columns": "y ~ 1 + (x + z|g)",
     "crossed": "y ~ x + (1|g) + (1|h)",
     "crossed slopes": "y ~ x + (x|g) + (0 + z|h) + (1|k)",
+    "slopes on both": "y ~ x + (x|g) + (x + z|h)",
     "nested": "y ~ 0 + x + (1|h/k)",
     "no fixed effects": "y ~ 0 + (x|g) + (1|h)",
 }
@@ -87,11 +88,13 @@ def structures(model: Any) -> list[Any]:
     return [OneFactor(design)] if len(design.factors) == 1 else [SmallRest(design), Crossed(design)]
 
 
-@pytest.fixture(params=[False, True], ids=["dense", "sparse"])
+@pytest.fixture(params=["dense", "dense, pairs not listed", "sparse"])
 def remainder(request, monkeypatch):
-    """Run crossed designs with the dense and with the sparse factorisation."""
-    if request.param:
+    """Run crossed designs with each way to form and factor the Schur complement."""
+    if request.param == "sparse":
         monkeypatch.setattr(crossed_module, "_DENSE", -1)
+    elif "not listed" in request.param:
+        monkeypatch.setattr(crossed_module, "_LISTED", -1)
 
 
 @pytest.mark.usefixtures("remainder")
@@ -112,6 +115,7 @@ def test_likelihood_parts_equal_a_dense_normal(name, weighted):
             )
 
 
+@pytest.mark.usefixtures("remainder")
 @pytest.mark.parametrize("name", FORMULAS)
 def test_effects_have_their_dense_conditional_mean_and_covariance(name):
     made = dense(FORMULAS[name], weighted=True)
@@ -135,7 +139,10 @@ def test_effects_have_their_dense_conditional_mean_and_covariance(name):
                 at = stop
 
 
-@pytest.mark.parametrize("name", ["correlated", "crossed", "crossed slopes", "nested"])
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize(
+    "name", ["correlated", "crossed", "crossed slopes", "slopes on both", "nested"]
+)
 def test_drawn_effects_have_their_joint_conditional_distribution(name):
     made = dense(FORMULAS[name], weighted=False)
     rng = np.random.default_rng(4)

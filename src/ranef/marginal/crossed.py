@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ranef.marginal.blocks import cross_block, factor_block, total_products
 from ranef.marginal.classes import root_of_k
+from ranef.marginal.pairs import Pairs, count_pairs
 
 if TYPE_CHECKING:
     from ranef.design import Design
@@ -27,6 +28,8 @@ __all__ = ["Crossed"]
 # A remainder of more columns than this, or one this empty, is factored as a sparse matrix.
 _DENSE = 8_000
 _FILLED = 0.05
+# Products between remaining effects that are listed ahead, at some 30 bytes each.
+_LISTED = 10_000_000
 
 
 class Crossed:
@@ -62,8 +65,12 @@ class Crossed:
         self.ZRR = _rest(design, self.order[1:], rest)
         pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
         self.dense = R <= _DENSE and (pattern.nnz > _FILLED * R * R or R <= 500)
+        self.pairs = None
         if self.dense:
-            self.ZRR = np.asarray(self.ZRR.todense())
+            self.ZRR = np.ascontiguousarray(self.ZRR.todense())
+            q = first.ZZ.shape[1]
+            if count_pairs(self.Z1R, q) <= _LISTED:
+                self.pairs = Pairs(self.Z1R, q)
         self.name = (
             f"{len(blocks)} factors, largest eliminated, "
             f"{'dense' if self.dense else 'sparse'} Schur complement of {R} columns"
@@ -114,36 +121,40 @@ class Crossed:
     def _solve_one(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Solve once, in elimination order."""
         K, _ = self._eliminate(roots[0])
-        left = self._through(K)
-        r = self.ZVR - left @ self.ZV1
+        r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
         L = self._root(roots[1:])
-        A = _scale(L, self._remainder(left))
-        A[np.diag_indices_from(A)] += 1
-        inverse = linalg.inv(A, check_finite=False)
-        M = np.asarray(L @ (L @ inverse).T)  # L A^-1 L', symmetric
+        F = self._factor(K, L)
+        inverse, _ = linalg.lapack.dpotri(F, lower=True, overwrite_c=True)
+        inverse = np.tril(inverse)
+        inverse += np.tril(inverse, -1).T
+        M = np.ascontiguousarray(_scale(L.T, inverse))  # L A^-1 L', symmetric
         B_rest = M @ r
-        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains left' M left.
-        B_first = K @ (self.ZV1 - self.Z1R @ B_rest)
-        responses, covariances = [], []
+        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains K Z_1'Z_R M Z_R'Z_1 K.
+        B_first = _apply(K, self.ZV1 - self.Z1R @ B_rest)
+        inner = self._quadratic(M)
         first = self.blocks[0]
         G, q = first.ZZ.shape[:2]
         P = len(self.total)
-        half = np.asarray(left.T @ M)
-        own = np.empty((G, q, q))
-        T = left.T.tocsr()
-        for a in range(q):
-            for b in range(q):
-                rows_a, rows_b = np.arange(G) * q + a, np.arange(G) * q + b
-                own[:, a, b] = np.asarray(T[rows_b].multiply(half[rows_a]).sum(axis=1)).ravel()
-                own[:, a, b] += np.asarray(K[rows_a][:, rows_b].diagonal())
-        responses.append(B_first.reshape(G, q, P))
-        covariances.append(own)
+        responses = [B_first.reshape(G, q, P)]
+        covariances = [K + K @ inner @ K]
         for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
             G, q = block.ZZ.shape[:2]
             at = start + np.arange(G * q).reshape(G, q)
             responses.append(B_rest[at])
             covariances.append(M[at[:, :, None], at[:, None, :]])
         return responses, covariances
+
+    def _quadratic(self, M: Array) -> Array:
+        """Z_1'Z_R M Z_R'Z_1 of each level of the largest factor, shape (G, q, q)."""
+        if self.pairs is not None:
+            return self.pairs.quadratic(M)
+        G, q = self.blocks[0].ZZ.shape[:2]
+        half = self.Z1R @ M
+        out = np.empty((G, q, q))
+        for a in range(q):
+            for b in range(q):
+                out[:, a, b] = np.asarray(self.Z1R[b::q].multiply(half[a::q]).sum(axis=1)).ravel()
+        return out
 
     def draw(
         self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
@@ -153,21 +164,17 @@ class Crossed:
         for i in range(len(c)):
             some = [roots[f][i] for f in self.order]
             K, _ = self._eliminate(some[0])
-            left = self._through(K)
             L = self._root(some[1:])
-            A = _scale(L, self._remainder(left))
-            A[np.diag_indices_from(A)] += 1
-            F = linalg.cholesky(A, lower=True, overwrite_a=True, check_finite=False)
+            F = self._factor(K, L)
+            r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
             sigma = np.exp(tau[i])
-            z = sigma * rng.standard_normal(len(A))
-            inner = linalg.solve_triangular(
-                F, L.T @ ((self.ZVR - left @ self.ZV1) @ c[i]), lower=True
-            )
+            z = sigma * rng.standard_normal(len(F))
+            inner = linalg.solve_triangular(F, L.T @ (r @ c[i]), lower=True)
             rest = L @ linalg.solve_triangular(F, inner + z, lower=True, trans="T")
             score = self.ZV1 @ c[i] - self.Z1R @ rest
             G, q = self.blocks[0].ZZ.shape[:2]
             noise = sigma * rng.standard_normal((G, q))
-            out[0][i] = (K @ score).reshape(G, q) + self._spread(some[0], noise)
+            out[0][i] = _apply(K, score[:, None]).reshape(G, q) + self._spread(some[0], noise)
             for k, start in enumerate(self.starts[:-1], start=1):
                 out[k][i] = rest[start : start + out[k][i].size].reshape(out[k][i].shape)
         ordered = [np.empty(0)] * len(out)
@@ -175,10 +182,23 @@ class Crossed:
             ordered[f] = out[k]
         return ordered
 
-    def _remainder(self, left: sparse.csr_array) -> Array:
-        """Z'Z of the rest less what the eliminated factor explains, as a dense matrix."""
-        gone = left @ self.Z1R
-        return np.asarray(self.ZRR - gone.todense() if self.dense else (self.ZRR - gone).todense())
+    def _factor(self, K: Array, L: sparse.csr_array) -> Array:
+        """Cholesky factor of L' (Z_R'Z_R - Z_R'Z_1 K Z_1'Z_R) L + I, dense and lower."""
+        if self.pairs is not None:
+            S = self.ZRR.copy()
+            self.pairs.subtract(S, K)
+            if L.nnz > L.shape[0]:
+                S = np.tril(S) + np.tril(S, -1).T
+        else:
+            S = self.ZRR - self.ZR1 @ _block_diagonal(K) @ self.Z1R
+            S = np.asarray(S if self.dense else S.todense())
+        A = _scale(L, S)
+        A[np.diag_indices_from(A)] += 1
+        # LAPACK reads columns first: the lower triangle of rows is its upper one of columns.
+        F, failed = linalg.lapack.dpotrf(A.T, lower=False, overwrite_a=True, clean=True)
+        if failed:
+            raise np.linalg.LinAlgError("the Schur complement is not positive definite")
+        return np.asarray(F.T)
 
     def _spread(self, L: Array, z: Array) -> Array:
         """Give noise (G, q) the covariance K of each level of the largest factor."""
@@ -188,48 +208,30 @@ class Crossed:
     def _one(self, roots: list[Array]) -> tuple[float, Array]:
         """Evaluate once; roots in elimination order."""
         K, log_det = self._eliminate(roots[0])
-        left = self._through(K)
-        r = self.ZVR - left @ self.ZV1
-        U = self.total - self.ZV1.T @ (K @ self.ZV1)
+        through = _apply(K, self.ZV1)
+        r = self.ZVR - self.ZR1 @ through
+        U = self.total - self.ZV1.T @ through
         L = self._root(roots[1:])
+        right = L.T @ r
         if self.dense:
-            S = _scale(L, self._remainder(left))
-            S[np.diag_indices_from(S)] += 1
-            F = linalg.cholesky(S, lower=True, overwrite_a=True, check_finite=False)
-            half = linalg.solve_triangular(F, L.T @ r, lower=True, check_finite=False)
+            F = self._factor(K, L)
+            half = linalg.solve_triangular(F, right, lower=True, check_finite=False)
             log_det += 2 * float(np.log(np.diag(F)).sum())
             return log_det, U - half.T @ half
-        S = L.T @ (self.ZRR - left @ self.Z1R) @ L + sparse.eye_array(L.shape[0])
+        S = self.ZRR - self.ZR1 @ _block_diagonal(K) @ self.Z1R
         factor = splu(
-            S.tocsc(),
+            (L.T @ S @ L + sparse.eye_array(L.shape[0])).tocsc(),
             permc_spec="MMD_AT_PLUS_A",
             diag_pivot_thresh=0.0,
             options={"SymmetricMode": True},
         )
         log_det += float(np.log(np.abs(factor.U.diagonal())).sum())
-        right = L.T @ r
         return log_det, U - right.T @ factor.solve(right)
 
-    def _through(self, K: sparse.csr_array) -> sparse.csr_array:
-        """Z_R'Z_1 K; a scaling of columns where K is diagonal."""
-        if K.nnz > K.shape[0]:
-            return self.ZR1 @ K
-        left = self.ZR1.copy()
-        left.data *= K.diagonal()[left.indices]
-        return left
-
-    def _eliminate(self, L: Array) -> tuple[sparse.csr_array, float]:
-        """K = L (L'Z'Z L + I)^-1 L' of the largest factor, and log|L'Z'Z L + I|."""
-        ZZ = self.blocks[0].ZZ
-        G, q = ZZ.shape[:2]
-        if q == 1:
-            inner = L[0, 0] ** 2 * ZZ[:, 0, 0] + 1
-            return sparse.diags_array(L[0, 0] ** 2 / inner).tocsr(), float(np.log(inner).sum())
-        roots, logs = root_of_k(L[None], ZZ)
-        K = np.einsum("gka,gkb->gab", roots[0], roots[0])
-        at = np.arange(G)
-        blocks = sparse.bsr_array((K, at, np.arange(G + 1)), shape=(G * q, G * q))
-        return blocks.tocsr(), float(logs.sum())
+    def _eliminate(self, L: Array) -> tuple[Array, float]:
+        """K = L (L'Z'Z L + I)^-1 L' of each level of the largest factor, and log|L'Z'Z L + I|."""
+        roots, logs = root_of_k(L[None], self.blocks[0].ZZ)
+        return np.einsum("gka,gkb->gab", roots[0], roots[0]), float(logs.sum())
 
     def _root(self, roots: list[Array]) -> sparse.csr_array:
         """Block-diagonal relative Cholesky factor of all remaining effects."""
@@ -267,9 +269,23 @@ def _rest(design: Design, order: list[int], blocks: list[FactorBlock]) -> sparse
     return sparse.block_array(grid, format="csr")
 
 
+def _apply(K: Array, V: Array) -> Array:
+    """Block-diagonal K (G, q, q) times V (G q, m)."""
+    G, q = K.shape[:2]
+    return np.asarray(np.matmul(K, V.reshape(G, q, -1))).reshape(V.shape)
+
+
+def _block_diagonal(K: Array) -> sparse.csr_array:
+    """K (G, q, q) as one sparse matrix."""
+    G, q = K.shape[:2]
+    return sparse.bsr_array((K, np.arange(G), np.arange(G + 1)), shape=(G * q, G * q)).tocsr()
+
+
 def _scale(L: sparse.csr_array, S: Array) -> Array:
     """L' S L; a vector operation where L is diagonal."""
     if L.nnz == L.shape[0]:
         d = L.diagonal()
-        return np.asarray(d[:, None] * S * d)
+        S = S * d
+        S *= d[:, None]
+        return np.asarray(S)
     return np.asarray(L.T @ S @ L)

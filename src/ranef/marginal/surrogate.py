@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_RATIOS", "Surrogate", "fit_surrogate"]
 
 # Half width of the box in posterior SDs; beyond it the likelihood itself is evaluated.
-_RADIUS = 4.5
+_RADIUS = 4.0
 _CHECKS = 12
 # Total degrees tried in turn, by number of ratios: the number of terms grows fast.
 _DEGREES = {1: (8, 14), 2: (5, 8, 11), 3: (4, 6, 7, 8), 4: (3, 5), 5: (3, 4), 6: (3,)}

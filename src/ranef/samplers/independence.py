@@ -18,7 +18,7 @@ from ranef.mixed_model import perfect_fit
 from ranef.progress import status
 from ranef.samplers.expensive import interpolate, is_expensive
 from ranef.samplers.metropolis import START, run_chain
-from ranef.samplers.mixture import fit_mixture
+from ranef.samplers.mixture import NARROW, WIDE, fit_mixture
 from ranef.samplers.mode import find_modes
 from ranef.samplers.moments import mixed_moments
 from ranef.samplers.posterior import Sample
@@ -68,7 +68,8 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
         raise perfect_fit(model.layout.sigma)
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
-    mixture, _ = fit_mixture(target.log_density_inside, modes, streams[0])
+    tails = WIDE if target.surrogate is None else NARROW
+    mixture, _ = fit_mixture(target.log_density_inside, modes, streams[0], tails=tails)
     eta = mixture.draw(streams[1], n + START)
     log_f = target.log_density(eta)
     log_w = log_f - mixture.log_density(eta)

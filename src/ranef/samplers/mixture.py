@@ -21,19 +21,37 @@ if TYPE_CHECKING:
 
     from ranef.types import Array
 
-__all__ = ["Mixture", "fit_mixture"]
+__all__ = ["NARROW", "WIDE", "Mixture", "Tails", "fit_mixture"]
 
-# Degrees of freedom: tails heavier than the posterior's, which are exponential in log SDs.
-_DF = 5.0
 _COMPONENTS = 4
 _EM_STEPS = 12
 # Adaptation stops once a round's draws are worth this share of independent ones.
 _GOOD = 0.9
 _MOST_ROUNDS = 6
-# Share and width of a component over everything, for the tails: independence Metropolis stays long
-# where the proposal is thin, so a little waste everywhere buys independence.
-_WIDE_SHARE = 0.1
-_WIDE = 1.7
+
+
+@dataclass(frozen=True)
+class Tails:
+    """How far a proposal reaches beyond what was fitted.
+
+    Attributes
+    ----------
+    df
+        Degrees of freedom of every component: tails heavier than the posterior's, which are
+        exponential in log SDs.
+    share, width
+        Share and width of a component over everything: independence Metropolis stays long where
+        the proposal is thin, so a little waste everywhere buys independence.
+    """
+
+    df: float
+    share: float
+    width: float
+
+
+WIDE = Tails(df=5.0, share=0.1, width=1.7)
+# Where what lies far out costs a likelihood each.
+NARROW = Tails(df=15.0, share=0.05, width=1.3)
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,8 @@ class Mixture:
 
     Attributes
     ----------
+    df
+        Degrees of freedom of every component.
     weight
         Shape (k,), summing to one.
     center
@@ -50,14 +70,15 @@ class Mixture:
         Lower Cholesky factors of the scale matrices, shape (k, d, d).
     """
 
+    df: float
     weight: Array
     center: Array
     root: Array
 
     def log_parts(self, x: Array) -> tuple[Array, Array]:
         """Log weighted density of each component at x (n, d), and squared distances; (k, n)."""
-        d = x.shape[1]
-        constant = gammaln((_DF + d) / 2) - gammaln(_DF / 2) - d / 2 * np.log(_DF * np.pi)
+        d, df = x.shape[1], self.df
+        constant = gammaln((df + d) / 2) - gammaln(df / 2) - d / 2 * np.log(df * np.pi)
         parts, squares = [], []
         for w, m, L in zip(self.weight, self.center, self.root, strict=True):
             # A matrix of a few rows: its inverse is as good as a solve, and a product is faster.
@@ -68,7 +89,7 @@ class Mixture:
                 np.log(w)
                 + constant
                 - np.log(np.diag(L)).sum()
-                - (_DF + d) / 2 * np.log1p(square / _DF)
+                - (df + d) / 2 * np.log1p(square / df)
             )
         return np.array(parts), np.array(squares)
 
@@ -81,7 +102,7 @@ class Mixture:
         first, second, third = split_stream(rng, 3)
         which = first.choice(len(self.weight), size=n, p=self.weight)
         z = second.standard_normal((n, self.center.shape[1]))
-        z /= np.sqrt(third.chisquare(_DF, n) / _DF)[:, None]
+        z /= np.sqrt(third.chisquare(self.df, n) / self.df)[:, None]
         return np.asarray(self.center[which] + np.einsum("nij,nj->ni", self.root[which], z))
 
 
@@ -90,6 +111,7 @@ def fit_mixture(
     modes: list[tuple[Array, Array]],
     rng: np.random.Generator,
     *,
+    tails: Tails = WIDE,
     size: int = 2000,
 ) -> tuple[Mixture, float]:
     """Fit a mixture to a log density.
@@ -102,6 +124,8 @@ def fit_mixture(
         Local modes and the inverse Hessians there: where to begin.
     rng
         Source of random numbers.
+    tails
+        How far the proposal reaches beyond what was fitted.
     size
         Draws in each round of adaptation.
 
@@ -118,7 +142,7 @@ def fit_mixture(
         centers += [mode, mode]
         roots += [1.1 * root, 2.5 * root]
     weight = np.tile([0.7, 0.3], len(modes)) / len(modes)
-    mixture = Mixture(weight, np.array(centers), np.array(roots))
+    mixture = Mixture(tails.df, weight, np.array(centers), np.array(roots))
     efficiency, components = 0.0, max(_COMPONENTS, len(modes))
     best, best_efficiency = mixture, 0.0
     for round_ in range(_MOST_ROUNDS):
@@ -137,6 +161,7 @@ def fit_mixture(
             x,
             w,
             Mixture(
+                tails.df,
                 np.full(components, 1 / components),
                 x[start],
                 np.repeat(0.7 * _spread(x - middle, w)[None], components, axis=0),
@@ -144,11 +169,15 @@ def fit_mixture(
         )
         if round_ >= 3:
             components, size = components + 2, min(2 * size, 8000)
-    return _with_wide(log_f, best, rng, size), best_efficiency
+    return _with_wide(log_f, best, rng, size, tails), best_efficiency
 
 
 def _with_wide(
-    log_f: Callable[[Array], Array], mixture: Mixture, rng: np.random.Generator, size: int
+    log_f: Callable[[Array], Array],
+    mixture: Mixture,
+    rng: np.random.Generator,
+    size: int,
+    tails: Tails,
 ) -> Mixture:
     """Add one wide component around the mean of the whole density."""
     x = mixture.draw(rng, size)
@@ -156,9 +185,10 @@ def _with_wide(
     w = np.exp(log_w - logsumexp(log_w))
     middle = w @ x
     return Mixture(
-        np.append((1 - _WIDE_SHARE) * mixture.weight, _WIDE_SHARE),
+        tails.df,
+        np.append((1 - tails.share) * mixture.weight, tails.share),
         np.vstack([mixture.center, middle]),
-        np.concatenate([mixture.root, _WIDE * _spread(x - middle, w)[None]]),
+        np.concatenate([mixture.root, tails.width * _spread(x - middle, w)[None]]),
     )
 
 
@@ -172,7 +202,7 @@ def _spread(gap: Array, w: Array) -> Array:
 
 def _em(x: Array, w: Array, mixture: Mixture) -> Mixture:
     """Fit a t mixture to weighted points."""
-    d = x.shape[1]
+    d, df = x.shape[1], mixture.df
     for _ in range(_EM_STEPS):
         parts, squares = mixture.log_parts(x)
         share = np.exp(parts - logsumexp(parts, axis=0)) * w
@@ -181,9 +211,9 @@ def _em(x: Array, w: Array, mixture: Mixture) -> Mixture:
         keep = total > 0.02
         centers, roots = [], []
         for r, square, mass in zip(share[keep], squares[keep], total[keep], strict=True):
-            u = r * (_DF + d) / (_DF + square)
+            u = r * (df + d) / (df + square)
             m = u @ x / u.sum()
             centers.append(m)
             roots.append(_spread(x - m, u / mass))
-        mixture = Mixture(total[keep] / total[keep].sum(), np.array(centers), np.array(roots))
+        mixture = Mixture(df, total[keep] / total[keep].sum(), np.array(centers), np.array(roots))
     return mixture
