@@ -290,16 +290,18 @@ def test_coefficients_and_their_standard_errors_equal_lme4s(data):
 # -- extreme variance ratios, in exact arithmetic
 
 
-def rational_criteria(dense, ratio, sigma2):
+def rational_criteria(dense, ratio, sigma2, weights=None):
     """REML and ML log likelihoods by elimination in rational numbers, from the same doubles."""
     N = len(dense.y)
+    inverse = [Fraction(1)] * N if weights is None else [Fraction(float(w)) for w in weights]
     X = [[Fraction(float(v)) for v in row] for row in dense.X]
     proper = [
         (j, m, s) for j, (m, s) in enumerate(zip(dense.mean, dense.sd, strict=True)) if s < np.inf
     ]
     V = [
         [
-            Fraction(sigma2) * ((i == j) + Fraction(ratio) * int(dense.codes[i] == dense.codes[j]))
+            Fraction(sigma2)
+            * ((i == j) / inverse[i] + Fraction(ratio) * int(dense.codes[i] == dense.codes[j]))
             for j in range(N)
         ]
         for i in range(N)
@@ -450,6 +452,33 @@ def test_covariates_that_explain_all_within_groups_leave_a_positive_rest():
     reml, _ = rational_criteria(dense_of(columns, model), "1e4", "0.01")
     far = arrays(np.log(1e4), 0.5 * np.log(0.01))
     assert target.log_likelihood(*far)[0] == pytest.approx(reml, rel=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("digits", [2, 5, 7, 8, 10])
+def test_residuals_far_below_the_group_effects_keep_their_digits(digits, weighted):
+    """What groups differ by must not drown the squares within them, with covariates either."""
+    rng = np.random.default_rng(digits)
+    g = np.repeat(np.arange(6), [3, 4, 2, 3, 5, 1])
+    x, v = rng.normal(size=(2, len(g)))
+    between = rng.normal(size=6)[g]
+    sigma = 10.0**-digits
+    y = 5 + 2 * x + between + rng.normal(size=6)[g] + sigma * rng.normal(size=len(g))
+    table = pd.DataFrame({"y": y, "x": x, "v": v, "between": between, "g": g})
+    # Weights of 4 double a row's precision twice over; rationals carry them exactly.
+    table["w"] = np.where(g % 2, 4.0, 1.0) if weighted else 1.0
+    model, columns = build_model(
+        "y ~ x + v + between + (1|g)", table, {"v": stats.norm(0, 1)}, weights="w"
+    )
+    target = RandomIntercept(model)
+    dense = dense_of(columns, model)
+    ratio, sigma2 = f"1e{2 * digits}", f"1e-{2 * digits}"
+    reml, ml = rational_criteria(dense, ratio, sigma2, weights=table["w"])
+    rho, tau = arrays(np.log(float(ratio)), -digits * np.log(10.0))
+    # Squares of the residuals carry what rounding the rows left: eps / sigma, relative.
+    close = max(1e-9, 50 * np.finfo(float).eps / sigma)
+    assert target.log_likelihood(rho, tau, reml=True)[0] == pytest.approx(reml, rel=close)
+    assert target.log_likelihood(rho, tau, reml=False)[0] == pytest.approx(ml, rel=close)
 
 
 # -- small matrices

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Cells", "compress"]
 
+# Share of the response's squares within cells that covariates leave, below which they are taken out
+# of the rows before anything is squared.
+_NEARLY_ALL = 1e-4
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -38,6 +42,9 @@ class Cells:
         A constant near the mean that is subtracted from each column of u before anything is
         summed, shape (p + 1,), so that an offset of 1e12 costs no digits. Zero where the fixed
         part has no constant to take it up.
+    explained
+        Coefficients b so that X b was taken from the response before anything was squared,
+        shape (p,); zero unless covariates explain nearly all that happens within cells.
     ones
         Coefficients a with X a = 1 in every row (an intercept, or the indicators of a factor),
         shape (p,); None if the fixed part holds no constant.
@@ -61,6 +68,7 @@ class Cells:
     size: IntArray
     level: IntArray
     shift: Array
+    explained: Array
     ones: Array | None
     mean: Array
     within: Array
@@ -95,15 +103,16 @@ def compress(columns: Columns) -> Cells:
     shift = _shift(X, y, ones)
     count = np.bincount(codes, w, minlength=C).astype(float)
     mean, slopes = np.empty((C, p + 1)), np.empty((C, k))
-    residuals = np.empty((p + 1 + k, len(y)))
+    residuals, sizes = np.empty((p + 1 + k, len(y))), np.empty(p + 1 + k)
     for j in range(p + 1 + k):
         if j <= p:
             column, out = (X[:, j] if j < p else y) - shift[j], mean[:, j]
-            size = float(np.abs(column).max()) + abs(shift[j])
+            sizes[j] = float(np.abs(column).max()) + abs(shift[j])
         else:
             column, out = S[:, j - p - 1], slopes[:, j - p - 1]
-            size = float(np.abs(column).max())
-        residuals[j], out[:] = _center(column, codes, w, count, size)
+            sizes[j] = float(np.abs(column).max())
+        residuals[j], out[:] = _center(column, codes, w, count, sizes[j])
+    explained = _explain(residuals[: p + 1], mean, w, sizes)
     rest = residuals if w is None else residuals * w
     spread = residuals[p + 1 :]
     slope_slope, slope_u = np.empty((C, k, k)), np.empty((C, k, p + 1))
@@ -121,6 +130,7 @@ def compress(columns: Columns) -> Cells:
         size=np.bincount(codes, minlength=C),
         level=level,
         shift=shift,
+        explained=explained,
         ones=ones,
         mean=mean,
         within=rest[: p + 1] @ residuals[: p + 1].T,
@@ -165,6 +175,58 @@ def _center(
     if np.abs(rest).max() <= 8 * np.finfo(float).eps * size:
         rest = np.zeros_like(rest)
     return rest, mean + correction
+
+
+def _explain(residuals: Array, mean: Array, w: Array | None, sizes: Array) -> Array:
+    """Take from the response, in place, what covariates explain of it within cells.
+
+    Only where that is nearly all: the likelihood then rests on the small remainder of large squares,
+    and loses digits unless the large part is taken out of the rows themselves.
+
+    Parameters
+    ----------
+    residuals
+        Columns and response about their cell means, shape (p + 1, N).
+    mean
+        Their cell means, shape (C, p + 1).
+    w
+        Weights, shape (N,).
+    sizes
+        Largest numbers that each column was made from: what is left at their rounding is nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Coefficients, shape (p,); zero where nothing was taken.
+    """
+    p = len(residuals) - 1
+    taken = np.zeros(p)
+    whole = _square(residuals[p], w)
+    size = np.sqrt([_square(row, w) for row in residuals[:p]])
+    varies = np.flatnonzero(size > 0)
+    if whole == 0 or not len(varies):
+        return taken
+    # Twice: the second pass works on numbers the size of the remainder.
+    for _ in range(2):
+        unit = residuals[varies] / size[varies, None]
+        weighted = unit if w is None else unit * w
+        b = np.linalg.lstsq(weighted @ unit.T, weighted @ residuals[p], rcond=1e-12)[0]
+        rest = residuals[p] - b @ unit
+        if not taken.any() and _square(rest, w) > _NEARLY_ALL * whole:
+            return taken
+        b /= size[varies]
+        residuals[p] = rest
+        mean[:, p] -= mean[:, varies] @ b
+        taken[varies] += b
+    noise = np.finfo(float).eps * (sizes[p] + np.abs(taken) @ sizes[:p])
+    if np.abs(residuals[p]).max() <= 8 * noise:
+        residuals[p] = 0.0
+    return taken
+
+
+def _square(values: Array, w: Array | None) -> float:
+    """Weighted sum of squares."""
+    return float(values @ (values if w is None else w * values))
 
 
 def _ones(X: Array, terms: tuple[FixedTerm, ...]) -> Array | None:

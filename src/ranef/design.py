@@ -80,7 +80,8 @@ class Design:
     T
         Shape (p, p).
     beta_ls
-        Least-squares coefficients in the user's coordinates, shape (p,).
+        Coefficients about which the internal ones are counted, in the user's coordinates, shape
+        (p,): least squares, or, where that would cost digits, least squares within groups.
     """
 
     N: int
@@ -137,7 +138,7 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
     constant = np.diag(cells.within)[:p] == 0
     T = _orthonormal(total[:p, :p], constant, names)
     T, still = _separate(T, cells.within[:p, :p], int(constant.sum()))
-    slope = T @ (T.T @ total[:p, p])
+    slope = T @ _reference(T, total, cells.within, len(still))
     change = np.eye(p + 1)
     change[:p, :p], change[:p, p] = T, -slope
     within = change.T @ cells.within @ change
@@ -155,8 +156,28 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
         slope_v=cells.slope_u @ change,
         log_weights=cells.log_weights,
         T=unshift @ T,
-        beta_ls=unshift @ slope + beta_shift,
+        beta_ls=unshift @ (slope + cells.explained) + beta_shift,
     )
+
+
+def _reference(T: Array, total: Array, within: Array, still: int) -> Array:
+    """Choose the internal coefficients that the response is a residual of.
+
+    Least squares over all rows is the simple choice. Where groups differ far more than rows within
+    them it moves the covariates' coefficients by what groups differ, and the small squares within
+    groups drown; then the covariates take their least-squares coefficients within groups.
+    """
+    p = len(T)
+    inner = T.T @ total[:p, p]
+    free = slice(still, None)
+    xx, xy = T.T @ within[:p, :p] @ T, T.T @ within[:p, p]
+    if still < p:
+        own = np.linalg.solve(xx[free, free], xy[free])
+        gap = inner[free] - own
+        left = float(within[p, p] - own @ xy[free])
+        if gap @ xx[free, free] @ gap > 1e4 * max(left, 0.0):
+            inner[free] = own
+    return np.asarray(inner)
 
 
 def gram(A: Array) -> Array:

@@ -178,6 +178,7 @@ def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float
         size=np.broadcast_to(np.intp(J), n),
         level=np.arange(n)[None],
         shift=np.append(np.zeros(p), shift),
+        explained=np.zeros(p),
         ones=np.ones(1) if mean else None,
         mean=columns,
         within=spread,
