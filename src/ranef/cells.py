@@ -180,8 +180,8 @@ def _center(
 def _explain(residuals: Array, mean: Array, w: Array | None, sizes: Array) -> Array:
     """Take from the response, in place, what covariates explain of it within cells.
 
-    Only where that is nearly all: the likelihood then rests on the small remainder of large squares,
-    and loses digits unless the large part is taken out of the rows themselves.
+    Only where that is nearly all: the likelihood then rests on the small remainder of large
+    squares, and loses digits unless the large part is taken out of the rows themselves.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -232,7 +232,7 @@ class ScalePrior:
     def _distribution(self) -> Any:
         return self.given.distribution if self.on_variance else self.given
 
-    @property
+    @cached_property
     def median(self) -> float | None:
         """Median of the standard deviation; None for improper priors, or where it overflows."""
         if self.power is not None:
