@@ -11,12 +11,12 @@ import pytest
 from scipy import linalg
 
 import ranef.marginal.crossed as crossed_module
+from ranef.correlations import correlation_root
 from ranef.marginal.crossed import Crossed
 from ranef.marginal.mixed import Mixed, choose_structure
 from ranef.marginal.one_factor import OneFactor
 from ranef.marginal.small_rest import SmallRest
 from ranef.mixed_model import build_model
-from ranef.parameters import correlation_root
 
 FORMULAS = {
     "intercept": "y ~ x + (1|g)",

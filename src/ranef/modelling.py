@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.correlations import draw_lkj
 from ranef.errors import DataError, nearest
 from ranef.formula import canonical_label
 from ranef.marginal.mixed import Mixed
@@ -147,7 +148,7 @@ class MixedModel:
             for name, scale in zip(term.names, term.scales, strict=True):
                 columns[f"{name}_sigma"] = scale.draw(rng, draws)
             if term.correlations:
-                z = _draw_partial(term, rng, draws)
+                z = draw_lkj(len(term.place), float(term.eta or 1.0), rng, draws)
                 R = term.correlation_matrices(z)
                 i, j = np.tril_indices(len(term.place), -1)
                 for a, b in zip(i, j, strict=True):
@@ -209,16 +210,3 @@ def _matrix_root(S: Array, label: str, q: int) -> Array:
     if values[0] < -1e-8 * max(1.0, float(values[-1])):
         raise DataError(f"{label!r} has a negative eigenvalue; a covariance matrix is expected.")
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
-
-
-def _draw_partial(term: TermPrior, rng: np.random.Generator, draws: int) -> Array:
-    """Draw unconstrained partial correlations under LKJ, shape (draws, c)."""
-    q = len(term.place)
-    z = np.empty((draws, term.correlations))
-    at = 0
-    for i in range(1, q):
-        for j in range(i):
-            b = float(term.eta or 1.0) + (q - 2 - j) / 2
-            z[:, at] = np.arctanh(2 * rng.beta(b, b, draws) - 1)
-            at += 1
-    return z

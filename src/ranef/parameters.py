@@ -1,8 +1,8 @@
 """The unconstrained parameter vector: log standard deviations, correlations, log sigma.
 
 A term with q columns has q log SDs and, where its columns are correlated, q (q - 1) / 2 canonical
-partial correlations on the inverse-tanh scale (Lewandowski, Kurowicka and Joe 2009, Journal of
-Multivariate Analysis 100, 1989). The residual's log SD comes last.
+partial correlations on the inverse-tanh scale (`ranef.correlations`). The residual's log SD comes
+last.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import betaln
+
+from ranef.correlations import correlation_root, log_lkj
 
 if TYPE_CHECKING:
     from ranef.priors import ScalePrior
     from ranef.types import Array
 
-__all__ = ["Layout", "TermPrior", "correlation_root"]
+__all__ = ["Layout", "TermPrior"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TermPrior:
 
     def log_correlation_prior(self, z: Array) -> Array:
         """Log density of the unconstrained partial correlations (n, c), shape (n,)."""
-        return np.zeros(len(z)) if self.eta is None else _log_lkj(z, len(self.place), self.eta)
+        return np.zeros(len(z)) if self.eta is None else log_lkj(z, len(self.place), self.eta)
 
 
 @dataclass(frozen=True)
@@ -160,59 +161,3 @@ class Layout:
                 i, j = np.tril_indices(len(term.place), -1)
                 out[term.label] = R[:, i, j]
         return out
-
-
-def correlation_root(z: Array, q: int) -> Array:
-    """Cholesky factors of correlation matrices from unconstrained partial correlations.
-
-    Parameters
-    ----------
-    z
-        Shape (n, q (q - 1) / 2), row by row below the diagonal; none for independent columns.
-    q
-        Number of columns.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n, q, q).
-
-    Examples
-    --------
-    >>> correlation_root(np.array([[np.arctanh(0.6)]]), 2)[0].round(6)
-    array([[1. , 0. ],
-           [0.6, 0.8]])
-    """
-    n = len(z)
-    L = np.zeros((n, q, q))
-    if z.shape[1] == 0:
-        L[:, np.arange(q), np.arange(q)] = 1.0
-        return L
-    partial = np.tanh(z)
-    at = 0
-    L[:, 0, 0] = 1.0
-    for i in range(1, q):
-        left = np.ones(n)
-        for j in range(i):
-            L[:, i, j] = partial[:, at] * np.sqrt(left)
-            left = left * (1 - partial[:, at] ** 2)
-            at += 1
-        L[:, i, i] = np.sqrt(left)
-    return L
-
-
-def _log_lkj(z: Array, q: int, eta: float) -> Array:
-    """Log density of the unconstrained partial correlations under LKJ(eta).
-
-    Under it (partial + 1) / 2 of column j (from 0) is Beta(b, b), b = eta + (q - 2 - j) / 2.
-    """
-    out = np.zeros(len(z))
-    at = 0
-    for i in range(1, q):
-        for j in range(i):
-            b = eta + (q - 2 - j) / 2
-            # log(1 - tanh^2) without cancellation at large |z|.
-            log_gap = 2 * (np.log(2) - np.logaddexp(z[:, at], -z[:, at]))
-            out += b * log_gap - (2 * b - 1) * np.log(2) - betaln(b, b)
-            at += 1
-    return out

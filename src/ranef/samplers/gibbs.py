@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.correlations import correlation_root
 from ranef.marginal.blocks import cross_block, factor_block, total_products
 from ranef.marginal.mixed import Mixed
 from ranef.marginal.random_intercept import RandomIntercept
-from ranef.parameters import correlation_root
 from ranef.progress import track
 from ranef.samplers.posterior import Sample
 
