@@ -8,7 +8,7 @@ endif
 VENV := .venv/$(TAG)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint lint-style lint-types figures bench setup clean
+.PHONY: demo docs test lint lint-style lint-types figures bench setup clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,11 @@ lint-types: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3 >/dev/null
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 figures: $(VENV)/.ready
 	$(BIN)/python docs/make_figures.py
 
@@ -44,4 +49,4 @@ bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/article.py
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
