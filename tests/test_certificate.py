@@ -78,3 +78,11 @@ def test_r_hat_sees_chains_that_disagree(rng):
     assert made.r_hat > 1.5
     assert any("R-hat" in p for p in made.problems)
     assert any("ESS" in p for p in made.problems)
+
+
+def test_small_weights_with_a_tail_of_their_own_are_no_alarm(rng):
+    """Ten-thousandths with a heavy tail are interpolation errors; at full size the tail is told."""
+    tail = (rng.random((4, 5000)) ** -0.4 - 1) / 1e4
+    values, accepted = rng.normal(size=(4, 5000)), np.ones((4, 5000), bool)
+    assert certify(tree(tail, accepted, values)).pareto_k == -np.inf
+    assert certify(tree(np.log1p(1e4 * tail), accepted, values)).pareto_k > 0.2

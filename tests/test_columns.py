@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ranef.columns import FixedTerm, evaluate
+from ranef.columns import evaluate
 from ranef.errors import DataError, FormulaError, MissingRowsWarning, RanefError
+from ranef.fixed_effects import FixedTerm
 from ranef.formula import parse_formula
 
 N = 12
@@ -277,6 +278,7 @@ def test_other_mistakes_in_formulas_are_one_line(text, what):
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
 def test_group_terms_pick_their_factor_and_columns(text, terms, slopes):
     made = columns(text)
     assert [(t.label, t.factor, t.columns, t.names) for t in made.groups] == terms

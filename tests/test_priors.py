@@ -404,8 +404,6 @@ FROZEN = "expected a frozen continuous scipy.stats distribution such as scipy.st
         (variance(stats.norm(5, 1)), "has support (-inf, inf); a variance needs one on positive"),
         (stats.poisson(3), f"Prior for '1|g' is a rv_discrete_frozen; {FROZEN}"),
         (stats.halfnorm, f"Prior for '1|g' is a halfnorm_gen; {FROZEN}"),
-        (variance(stats.halfnorm), FROZEN),
-        (variance(variance(stats.expon())), f"is a Variance; {FROZEN}"),
         (half_t, f"is a function; {FROZEN}"),
         (3.0, f"is a float; {FROZEN}"),
         (None, f"is a NoneType; {FROZEN}"),
@@ -419,6 +417,16 @@ def test_what_is_no_prior_on_a_scale_is_refused(prior, told):
     assert told in str(caught.value)
     assert "'1|g'" in str(caught.value)
     assert caught.value.parameter == "1|g"
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [stats.halfnorm, variance(stats.expon()), stats.poisson(3), 3, "expon", rf.lkj(2)],
+)
+def test_what_is_no_distribution_on_a_variance_is_refused_at_once(inner):
+    told = f"variance is given a {type(inner).__name__}; expected a frozen continuous"
+    with pytest.raises(PriorError, match=told):
+        variance(inner)
 
 
 @pytest.mark.parametrize(

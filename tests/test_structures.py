@@ -18,6 +18,9 @@ from ranef.marginal.one_factor import OneFactor
 from ranef.marginal.small_rest import SmallRest
 from ranef.mixed_model import build_model
 
+# Labels 0, 1, 2 of crossed factors look like those of nested ones.
+pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
+
 FORMULAS = {
     "intercept": "y ~ x + (1|g)",
     "correlated": "y ~ x + (x|g)",

@@ -10,6 +10,7 @@ from ranef.version import __version__
 # Public names and the modules that hold them, imported at first use: numpy, scipy and ArviZ take
 # seconds, and `ranef --help` or a plain import should not.
 _HOMES = {
+    "AliasedWarning": "errors",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
@@ -17,9 +18,11 @@ _HOMES = {
     "IdentifiabilityWarning": "errors",
     "ImproperPosteriorError": "errors",
     "MissingRowsWarning": "errors",
+    "NestingWarning": "errors",
     "PriorError": "errors",
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
+    "SingleRowWarning": "errors",
     "fit": "fitting",
     "flat": "priors",
     "half_t": "priors",
@@ -33,6 +36,7 @@ _HOMES = {
 _MODULES = ("article", "datasets")
 
 __all__ = [
+    "AliasedWarning",
     "DataError",
     "Fit",
     "FormulaError",
@@ -41,9 +45,11 @@ __all__ = [
     "ImproperPosteriorError",
     "MissingRowsWarning",
     "MixedModel",
+    "NestingWarning",
     "PriorError",
     "RanefError",
     "ReliabilityWarning",
+    "SingleRowWarning",
     "__version__",
     "article",
     "datasets",
@@ -60,15 +66,18 @@ __all__ = [
 if TYPE_CHECKING:
     from ranef import article, datasets
     from ranef.errors import (
+        AliasedWarning,
         DataError,
         FormulaError,
         IdentifiabilityError,
         IdentifiabilityWarning,
         ImproperPosteriorError,
         MissingRowsWarning,
+        NestingWarning,
         PriorError,
         RanefError,
         ReliabilityWarning,
+        SingleRowWarning,
     )
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ranef.columns import Columns, FixedTerm
+    from ranef.columns import Columns
+    from ranef.fixed_effects import FixedTerm
     from ranef.types import Array, IntArray
 
 __all__ = ["Cells", "compress"]

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["Certificate", "certify"]
 
 
+# Log weights that span less than this have no tail to speak of: all proposals count the same within
+# ten percent.
+_EVEN = 0.1
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What stands behind the draws.
@@ -32,7 +37,8 @@ class Certificate:
         Share of proposals accepted; None for Gibbs. Near 1 the draws are independent.
     pareto_k
         Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
-        proposal covers the posterior. None for Gibbs, and for fewer than 25 draws.
+        proposal covers the posterior. None for Gibbs, and for fewer than 25 draws; minus infinity
+        where all weights are within ten percent of each other.
     r_hat
         Largest R-hat; None for exact draws, which have no chains to compare.
     structure
@@ -139,12 +145,16 @@ def certify(tree: xr.DataTree) -> Certificate:
 
 
 def _pareto_k(log_weight: Array) -> float | None:
-    """Tail index of importance weights; minus infinity where they do not vary."""
+    """Tail index of importance weights; minus infinity where they hardly vary.
+
+    The index does not see their size: interpolation errors of a thousandth, with a tail of their
+    own, would read as heavy, beside an acceptance of 99.8%.
+    """
     from arviz_stats.base import array_stats
 
     if len(log_weight) < 25:  # no tail to fit
         return None
-    if np.ptp(log_weight) < 1e-12:
+    if np.ptp(log_weight) < _EVEN:
         return -np.inf
     # psislw takes log likelihoods, whose inverses are the weights of leave-one-out.
     return float(array_stats.psislw(-log_weight)[1])

@@ -40,6 +40,14 @@ def cli() -> None:
     help="Prior of one parameter, repeatable: 'sigma=half_t(50)', "
     "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'.",
 )
+@click.option("--se", default=None, metavar="COLUMN", help="Known standard errors, by row.")
+@click.option(
+    "--aliased",
+    type=click.Choice(["refuse", "drop"]),
+    default="refuse",
+    show_default=True,
+    help="Fixed-effect columns that are combinations of others.",
+)
 @click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
 @click.option("--draws", type=click.IntRange(min=16), default=4000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
@@ -54,6 +62,8 @@ def fit_command(
     file: Path,
     formula: str,
     priors: tuple[str, ...],
+    se: str | None,
+    aliased: str,
     method: str,
     draws: int,
     seed: int | None,
@@ -75,6 +85,8 @@ def fit_command(
             priors=_priors(priors),
             method="gibbs" if method == "gibbs" else "exact",
             draws=draws,
+            se=se,
+            aliased="drop" if aliased == "drop" else "refuse",
             seed=seed,
         )
     click.echo(str(made))

@@ -228,7 +228,7 @@ def _orthonormal(gram: Array, constant: NDArray[np.bool_], names: tuple[str, ...
         empty = tuple(names[j] for j in np.flatnonzero(scale == 0))
         raise DataError(
             f"Fixed-effect columns {', '.join(empty)} are zero in every row, or constant beside "
-            "an intercept; drop them from the formula.",
+            "an intercept; drop them from the formula, or let aliased='drop' leave them out.",
             aliased=empty,
         )
     order = np.argsort(~constant, kind="stable")
@@ -245,7 +245,7 @@ def _orthonormal(gram: Array, constant: NDArray[np.bool_], names: tuple[str, ...
     if aliased:
         raise DataError(
             f"Fixed-effect columns {', '.join(aliased)} are linear combinations of the others; "
-            "drop them from the formula.",
+            "drop them from the formula, or let aliased='drop' leave them out.",
             aliased=tuple(aliased),
         )
     T: Array = np.empty_like(unit)

@@ -43,7 +43,7 @@ def to_tree(
     response
         The observed response, shape (N,).
     attributes
-        What to record on the root: texts, numbers, and mappings (kept as JSON).
+        What to record on the root: texts, numbers, and mappings and tuples (kept as JSON).
 
     Returns
     -------
@@ -90,7 +90,8 @@ def to_tree(
             _add_correlations(
                 posterior, dims, coords, stored, group, sample.correlations[group.label]
             )
-    posterior["sigma"] = sample.sigma
+    if sample.sigma is not None:
+        posterior["sigma"] = sample.sigma
     posterior |= {stored(name): values for name, values in sample.effects.items()}
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:
@@ -110,7 +111,7 @@ def to_tree(
         }
     )
     tree.attrs.update(
-        {k: json.dumps(v) if isinstance(v, dict) else v for k, v in attributes.items()},
+        {k: json.dumps(v) if isinstance(v, (dict, tuple)) else v for k, v in attributes.items()},
         effects=json.dumps(effects),
         names=json.dumps(names),
     )

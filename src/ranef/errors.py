@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "AliasedWarning",
     "DataError",
     "FormulaError",
     "IdentifiabilityError",
     "IdentifiabilityWarning",
     "ImproperPosteriorError",
     "MissingRowsWarning",
+    "NestingWarning",
     "PriorError",
     "RanefError",
     "ReliabilityWarning",
+    "SingleRowWarning",
     "nearest",
     "warn",
 ]
@@ -73,11 +76,23 @@ class ImproperPosteriorError(RanefError):
 
 
 class IdentifiabilityWarning(UserWarning):
-    """The posterior of some parameter is its prior: the data say nothing of it."""
+    """The data say nothing, or hardly anything, of some parameter, so its prior decides."""
+
+
+class AliasedWarning(UserWarning):
+    """Fixed-effect columns that are combinations of others were left out, as was asked for."""
 
 
 class MissingRowsWarning(UserWarning):
     """Rows with missing values were left out."""
+
+
+class NestingWarning(UserWarning):
+    """A grouping factor's labels start anew in each level of another, as if it were nested."""
+
+
+class SingleRowWarning(UserWarning):
+    """A level of a factor among the fixed effects is seen in a single row."""
 
 
 class ReliabilityWarning(UserWarning):

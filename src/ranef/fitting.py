@@ -47,6 +47,8 @@ def fit(
     warmup: int = 1000,
     effects: Literal["moments", "draws"] | Sequence[str] = "moments",
     weights: str | None = None,
+    se: str | None = None,
+    aliased: Literal["refuse", "drop"] = "refuse",
     seed: Seed = None,
     progress: bool = True,
 ) -> Fit:
@@ -88,6 +90,14 @@ def fit(
         A list: draws of the named effects (`"x|g"`), or of all effects of a factor (`"g"`).
     weights
         Name of a column of precision weights: the residual SD of a row is sigma / sqrt(weight).
+    se
+        Name of a column of known standard errors, as in a meta-analysis: the residual SD of a row
+        is exactly that, so there is no `sigma`. Groups may then have one row each,
+        `"effect ~ 1 + (1|study)"`. Instead of `weights`.
+    aliased
+        What to do with fixed-effect columns that are combinations of others: `"refuse"`, the
+        default, names them in an error; `"drop"` leaves out the later ones, as R's `lm` does, with
+        a warning.
     seed
         Integer or `numpy.random.Generator`, for the same draws again.
     progress
@@ -100,12 +110,14 @@ def fit(
     Raises
     ------
     RanefError
-        `FormulaError`, `DataError`, `PriorError`, `IdentifiabilityError` (one group, or every
-        group of size one, under default priors), `ImproperPosteriorError`.
+        `FormulaError`, `DataError`, `PriorError`, `IdentifiabilityError` (one group, every group of
+        size one, or a coefficient for every group, under default priors),
+        `ImproperPosteriorError`.
 
     Warns
     -----
-    MissingRowsWarning, IdentifiabilityWarning, ReliabilityWarning
+    MissingRowsWarning, AliasedWarning, SingleRowWarning, NestingWarning, IdentifiabilityWarning,
+    ReliabilityWarning
 
     Notes
     -----
@@ -126,7 +138,7 @@ def fit(
     _check_effects(effects)
     request = _request(method, draws, chains, warmup, progress)
     rng = _generator(seed)
-    model, columns = build_model(formula, data, priors, weights)
+    model, columns = build_model(formula, data, priors, weights, se=se, aliased=aliased)
     request = _with_effects(request, effects, model)
     sample = SAMPLERS[method](model, request, rng)
     seconds = time.perf_counter() - started
@@ -150,6 +162,8 @@ def fit(
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
+            "aliased": model.aliased,
+            **({} if se is None else {"se": se}),
         },
     )
     made = Fit(tree)

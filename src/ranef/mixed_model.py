@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ranef.cells import compress
-from ranef.columns import FixedTerm, evaluate
+from ranef.columns import evaluate
 from ranef.design import FactorLayout, build_design
 from ranef.errors import (
     DataError,
-    IdentifiabilityError,
-    IdentifiabilityWarning,
     ImproperPosteriorError,
     PriorError,
+    RanefError,
     nearest,
-    warn,
 )
 from ranef.formula import parse_formula
+from ranef.identifiability import check_identified, free_basis
 from ranef.parameters import Layout, TermPrior
 from ranef.priors import (
     CoefficientPrior,
@@ -33,12 +33,14 @@ from ranef.priors import (
 from ranef.table import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ranef.cells import Cells
-    from ranef.columns import Columns, GroupColumns
+    from ranef.columns import Columns
     from ranef.design import Design
+    from ranef.fixed_effects import FixedTerm
     from ranef.formula import Formula
+    from ranef.grouping import GroupColumns
     from ranef.priors import ScalePrior
     from ranef.types import Array
 
@@ -67,6 +69,8 @@ class Model:
         One prior per fixed-effect column.
     dropped
         Rows left out because a value was missing.
+    aliased
+        Fixed-effect columns left out because others determine them.
     """
 
     formula: Formula
@@ -77,6 +81,7 @@ class Model:
     layout: Layout
     coefficients: tuple[CoefficientPrior, ...]
     dropped: int = 0
+    aliased: tuple[str, ...] = ()
 
     @property
     def prior_precision(self) -> Array:
@@ -97,7 +102,8 @@ class Model:
     @property
     def proper(self) -> bool:
         """Whether all priors are proper, so that the marginal likelihood means something."""
-        scales = [self.layout.sigma, *(s for t in self.layout.terms for s in t.scales)]
+        scales = [s for t in self.layout.terms for s in t.scales]
+        scales += [] if self.layout.sigma is None else [self.layout.sigma]
         return all(s.power is None for s in scales) and not np.any(self.prior_precision == 0)
 
     def prior_texts(self) -> dict[str, str]:
@@ -107,11 +113,19 @@ class Model:
             texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
             if term.correlations:
                 texts[f"{term.label}_corr"] = f"lkj({term.eta:g})"
-        return {**texts, "sigma": self.layout.sigma.text}
+        if self.layout.sigma is not None:
+            texts["sigma"] = self.layout.sigma.text
+        return texts
 
 
 def build_model(
-    formula: str, data: Any, priors: Mapping[str, Any] | None = None, weights: str | None = None
+    formula: str,
+    data: Any,
+    priors: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    *,
+    se: str | None = None,
+    aliased: str = "refuse",
 ) -> tuple[Model, Columns]:
     """Read the data once and join them with priors.
 
@@ -125,6 +139,10 @@ def build_model(
         By parameter name; what is left out gets the default.
     weights
         Column of precision weights.
+    se
+        Column of known standard errors.
+    aliased
+        Whether to `"refuse"` or `"drop"` fixed-effect columns that others determine.
 
     Returns
     -------
@@ -138,7 +156,8 @@ def build_model(
         One line that says what is wrong with formula, data or priors.
     """
     parsed = parse_formula(formula)
-    columns = evaluate(parsed, read_table(data), weights)
+    _check_priors(priors, se)
+    columns = evaluate(parsed, read_table(data), weights, se=se, aliased=aliased)
     model = model_from_cells(
         parsed,
         compress(columns),
@@ -148,8 +167,25 @@ def build_model(
         tuple((f.name, f.levels) for f in columns.factors),
         priors,
         columns.dropped,
+        columns.aliased,
+        columns.sigma,
     )
     return model, columns
+
+
+def _check_priors(priors: Any, se: str | None) -> None:
+    """Refuse what is no mapping of priors, before the data are read."""
+    if priors is not None and not isinstance(priors, Mapping):
+        raise PriorError(
+            f"priors is a {type(priors).__name__}; a mapping of parameter names to priors is "
+            "expected, e.g. {'sigma': 'half_t(50)'}."
+        )
+    if se is not None and priors and "sigma" in priors:
+        raise PriorError(
+            f"A prior was given for 'sigma', but se={se!r} makes the residual SD of every row "
+            "known; leave one of them out.",
+            parameter="sigma",
+        )
 
 
 def model_from_cells(
@@ -161,6 +197,8 @@ def model_from_cells(
     factors: tuple[tuple[str, tuple[str, ...]], ...],
     priors: Mapping[str, Any] | None = None,
     dropped: int = 0,
+    aliased: tuple[str, ...] = (),
+    sigma: float | None = None,
 ) -> Model:
     """Join compressed data with priors and refuse what has no proper posterior.
 
@@ -174,8 +212,10 @@ def model_from_cells(
         Name and level names of each grouping factor; empty level names where nobody asks.
     priors
         By parameter name.
-    dropped
-        Rows left out before.
+    dropped, aliased
+        Rows and fixed-effect columns left out before.
+    sigma
+        The residual SD of a row of weight one where it is known; None makes it a parameter.
 
     Returns
     -------
@@ -217,11 +257,17 @@ def model_from_cells(
         terms=terms,
         levels=tuple(levels for _, levels in factors),
         design=build_design(cells, names, layouts),
-        layout=Layout(tuple(group_terms), scale("sigma"), tuple(len(b) for b in blocks)),
+        layout=Layout(
+            tuple(group_terms),
+            scale("sigma") if sigma is None else None,
+            tuple(len(b) for b in blocks),
+            0.0 if sigma is None else float(np.log(sigma)),
+        ),
         coefficients=tuple(coefficient_prior(by_name.get(n, flat()), n) for n in names),
         dropped=dropped,
+        aliased=aliased,
     )
-    _check_identified(model, cells, by_name)
+    check_identified(model.design, model.layout, model.prior_precision == 0, cells, by_name)
     _check_proper(model)
     return model
 
@@ -273,46 +319,6 @@ def _spread(
     return {**spread, **{n: given[n] for n in own if n in given}}
 
 
-def _check_identified(model: Model, cells: Cells, given: Mapping[str, Any]) -> None:
-    """Refuse, under default priors, what only the prior could answer; warn under stated ones."""
-    for term in model.layout.terms:
-        factor = model.design.factors[term.factor]
-        rows = cells.size
-        if len(model.design.factors) > 1:
-            rows = np.bincount(factor.codes, cells.size, minlength=factor.levels)
-        needed = list(term.names)
-        if factor.levels == 1:
-            its = "its" if len(term.names) == 1 else "their"
-            told = (
-                f"{factor.name!r} has a single level, so the data say nothing of "
-                f"{' and '.join(f'{n}_sigma' for n in term.names)}: {its} posterior is {its} prior"
-            )
-        elif rows.max() == 1 and term.names == (f"1|{factor.name}",):
-            told = (
-                f"every level of {factor.name!r} has one row, so only the sum sigma^2 + "
-                f"{term.label}_sigma^2 is identified, not the two apart: their ratio follows the "
-                "prior"
-            )
-            needed.insert(0, "sigma")
-        elif factor.levels * len(term.place) >= model.design.N:
-            told = (
-                f"({term.label}) has {factor.levels * len(term.place)} effects for "
-                f"{model.design.N} rows, so its variances and sigma are hardly told apart"
-            )
-            needed.insert(0, "sigma")
-        else:
-            continue
-        told = f"{told[0].upper()}{told[1:]}."
-        missing = [n for n in needed if n not in given]
-        if missing:
-            raise IdentifiabilityError(
-                f"{told} State a prior for {' and '.join(map(repr, missing))} to go on all the "
-                "same, or bring repeated measurements of more groups.",
-                parameters=tuple(needed),
-            )
-        warn(told, IdentifiabilityWarning)
-
-
 def _check_proper(model: Model) -> None:
     """Refuse improper posteriors (Hobert and Casella 1996; Gelman 2006; mathematics.md, 8.4)."""
     design, layout = model.design, model.layout
@@ -352,6 +358,8 @@ def _check_proper(model: Model) -> None:
                 )
             powers += scale.power - 1
     sigma = layout.sigma
+    if sigma is None:
+        return
     if sigma.power is not None and k + sigma.power + powers <= 1:
         raise ImproperPosteriorError(
             f"The posterior is improper: prior {sigma.text} on sigma with {k} residual "
@@ -364,8 +372,13 @@ def _check_proper(model: Model) -> None:
         raise perfect_fit(sigma)
 
 
-def perfect_fit(sigma: ScalePrior) -> ImproperPosteriorError:
-    """Make the error for data that sigma = 0 fits perfectly."""
+def perfect_fit(sigma: ScalePrior | None) -> RanefError:
+    """Make the error for data that sigma = 0 fits perfectly, or nearly so where it is known."""
+    if sigma is None:
+        return DataError(
+            "The group effects are more than 100,000 times as large as the known standard errors, "
+            "beyond what double precision can weigh; check the units of both, or leave se= out."
+        )
     return ImproperPosteriorError(
         "The posterior is improper: the response does not vary within groups, so sigma = 0 "
         f"fits perfectly and the prior {sigma.text} has mass there. Use a prior that "
@@ -377,11 +390,8 @@ def _between_rank(design: Design, free: Any) -> int:
     """Rank that the flat coefficients take from the space between groups."""
     if not free.any():
         return 0
-    # What the flat columns of X span, in an orthonormal basis, so that units don't matter; the
-    # group space loses the directions they span exactly, those without spread within groups.
-    basis = np.eye(design.p)
-    if not free.all():
-        basis = np.linalg.qr(np.linalg.inv(design.T)[:, free])[0]
+    # The group space loses the directions that they span exactly, those without spread within.
+    basis = free_basis(design, free)
     spread = basis.T @ design.within[:-1, :-1] @ basis
     means = design.mean[:, :-1] @ basis
     null = np.linalg.eigh(spread)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ranef.errors import DataError, nearest
 from ranef.formula import canonical_label
 from ranef.marginal.mixed import Mixed
 from ranef.mixed_model import build_model
+from ranef.summary import count_levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +31,14 @@ def model(
     *,
     priors: Mapping[str, Any] | None = None,
     weights: str | None = None,
+    se: str | None = None,
+    aliased: Literal["refuse", "drop"] = "refuse",
 ) -> MixedModel:
     """Read data and priors into a model, without fitting it.
 
     Parameters
     ----------
-    formula, data, priors, weights
+    formula, data, priors, weights, se, aliased
         As in `ranef.fit`.
 
     Returns
@@ -50,7 +53,7 @@ def model(
     ...                                 reml=True), 4)
     319.6543
     """
-    return MixedModel(build_model(formula, data, priors, weights)[0])
+    return MixedModel(build_model(formula, data, priors, weights, se=se, aliased=aliased)[0])
 
 
 class MixedModel:
@@ -82,10 +85,10 @@ class MixedModel:
         Parameters
         ----------
         values
-            `"sigma"`: the residual SD. Each group term as written, `"1|plate"` or
-            `"Days|Subject"`: an SD for a single column, a covariance matrix for several. The
-            columns of an independent term, `(Days||Subject)`, can also be given one by one as
-            SDs: `"1|Subject"`, `"Days|Subject"`. SDs may be zero.
+            `"sigma"`: the residual SD, unless `se` makes it known. Each group term as written,
+            `"1|plate"` or `"Days|Subject"`: an SD for a single column, a covariance matrix for
+            several. The columns of an independent term, `(Days||Subject)`, can also be given one by
+            one as SDs: `"1|Subject"`, `"Days|Subject"`. SDs may be zero.
         reml
             False: coefficients at their maximum, as lme4's `logLik` of an ML fit. True:
             coefficients integrated over their priors; flat ones give the REML criterion.
@@ -101,15 +104,20 @@ class MixedModel:
             If a value is missing, unknown, negative, or no covariance matrix.
         """
         given = {canonical_label(k): v for k, v in values.items()}
-        sigma = _positive(given.pop("sigma", None), "sigma")
         layout = self.inner.layout
+        if layout.sigma is not None:
+            sigma = _positive(given.pop("sigma", None), "sigma")
+        elif "sigma" in given:
+            raise DataError("values names 'sigma', which known standard errors leave no room for.")
+        else:
+            sigma = float(np.exp(layout.known))
         roots = [np.zeros((1, w, w)) for w in layout.widths]
         for term in layout.terms:
             root = _root(term, given)
             place = np.array(term.place)
             roots[term.factor][:, place[:, None], place] = root / sigma
         if given:
-            names = ["sigma", *(t.label for t in layout.terms)]
+            names = [*([] if layout.sigma is None else ["sigma"]), *(t.label for t in layout.terms)]
             raise DataError(
                 f"values names {next(iter(given))!r}, which the model does not have. "
                 f"{nearest(next(iter(given)), names)}"
@@ -156,12 +164,13 @@ class MixedModel:
                         f"[{term.names[b].rpartition('|')[0]}, {term.names[a].rpartition('|')[0]}]"
                     )
                     columns[f"{term.label}_corr{pair if len(i) > 1 else ''}"] = R[:, a, b]
-        columns["sigma"] = self.inner.layout.sigma.draw(rng, draws)
+        if self.inner.layout.sigma is not None:
+            columns["sigma"] = self.inner.layout.sigma.draw(rng, draws)
         return pd.DataFrame(columns)
 
     def __repr__(self) -> str:
         design = self.inner.design
-        groups = ", ".join(f"{f.levels:,} levels of {f.name}" for f in design.factors)
+        groups = count_levels({f.name: f.levels for f in design.factors})
         priors = "\n".join(f"  {k} ~ {v}" for k, v in self.priors.items())
         return (
             f"{self.inner.formula.text}\n{design.N:,} rows, {groups}\n"

@@ -2,7 +2,7 @@
 
 A term with q columns has q log SDs and, where its columns are correlated, q (q - 1) / 2 canonical
 partial correlations on the inverse-tanh scale (`ranef.correlations`). The residual's log SD comes
-last.
+last, unless it is known.
 """
 
 from __future__ import annotations
@@ -73,19 +73,31 @@ class Layout:
     terms
         The group terms.
     sigma
-        Prior on the residual SD.
+        Prior on the residual SD; None where it is known and so no parameter.
     widths
         Number of columns of each factor's block.
+    known
+        Logarithm of the residual SD where it is known.
     """
 
     terms: tuple[TermPrior, ...]
-    sigma: ScalePrior
+    sigma: ScalePrior | None
     widths: tuple[int, ...]
+    known: float = 0.0
+
+    @property
+    def ratios(self) -> int:
+        """Number of parameters beside log sigma."""
+        return sum(len(t.place) + t.correlations for t in self.terms)
 
     @property
     def size(self) -> int:
-        """Length of the vector."""
-        return sum(len(t.place) + t.correlations for t in self.terms) + 1
+        """Length of the vector, d."""
+        return self.ratios + (self.sigma is not None)
+
+    def tau(self, eta: Array) -> Array:
+        """Log sigma at vectors (n, d), known or not, shape (n,)."""
+        return np.full(len(eta), self.known) if self.sigma is None else eta[:, -1]
 
     def split(self, eta: Array) -> list[tuple[Array, Array]]:
         """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
@@ -97,15 +109,15 @@ class Layout:
         return out
 
     def relative(self, eta: Array) -> Array:
-        """Log SDs less log sigma, and correlations as they are, shape (n, d - 1)."""
-        out = eta[:, :-1].copy()
+        """Log SDs less log sigma, and correlations as they are, shape (n, ratios)."""
+        out = eta[:, : self.ratios].copy()
         for log_sd, _ in self.split(out):
-            log_sd -= eta[:, -1:]
+            log_sd -= self.tau(eta)[:, None]
         return out
 
     def absolute(self, phi: Array, tau: Array) -> Array:
-        """The inverse of `relative`: vectors (n, d) from ratios (n, d - 1) and tau (n,)."""
-        out = np.column_stack([phi, tau])
+        """The inverse of `relative`: vectors (n, d) from ratios (n, ratios) and tau (n,)."""
+        out = phi.copy() if self.sigma is None else np.column_stack([phi, tau])
         for log_sd, _ in self.split(out):
             log_sd += tau[:, None]
         return out
@@ -125,7 +137,7 @@ class Layout:
         """
         n = len(eta)
         out = [np.zeros((n, w, w)) for w in self.widths]
-        tau = eta[:, -1]
+        tau = self.tau(eta)
         for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
             sd = np.exp(log_sd - tau[:, None])
             place = np.array(term.place)
@@ -135,7 +147,9 @@ class Layout:
 
     def log_prior(self, eta: Array) -> Array:
         """Log prior density of the vector, Jacobians included, shape (n,)."""
-        out = np.array(self.sigma.log_density(eta[:, -1]))
+        out = np.zeros(len(eta))
+        if self.sigma is not None:
+            out += self.sigma.log_density(eta[:, -1])
         for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
             for j, prior in enumerate(term.scales):
                 out += prior.log_density(log_sd[:, j])

@@ -65,12 +65,22 @@ def variance(distribution: Any) -> Variance:
     Variance
         To be given in `priors`.
 
+    Raises
+    ------
+    PriorError
+        If it is given anything else.
+
     Examples
     --------
     >>> from scipy import stats
     >>> scale_prior(variance(stats.invgamma(0.1, scale=1)), "sigma").text
     'variance(invgamma(0.1, scale=1))'
     """
+    if not isinstance(distribution, Power) and not _is_frozen(distribution):
+        raise PriorError(
+            f"variance is given a {type(distribution).__name__}; expected a frozen continuous "
+            "scipy.stats distribution such as scipy.stats.invgamma(1, scale=1), or flat()."
+        )
     return Variance(distribution)
 
 
@@ -536,11 +546,16 @@ def _number(node: ast.expr, text: str) -> float:
     return value
 
 
-def _require_frozen(prior: Any, name: str) -> None:
-    """Raise unless `prior` is a frozen continuous scipy.stats distribution."""
+def _is_frozen(prior: Any) -> bool:
+    """Whether `prior` is a frozen continuous scipy.stats distribution."""
     from scipy.stats.distributions import rv_frozen
 
-    if not (isinstance(prior, rv_frozen) and hasattr(prior, "pdf")):
+    return isinstance(prior, rv_frozen) and hasattr(prior, "pdf")
+
+
+def _require_frozen(prior: Any, name: str) -> None:
+    """Raise unless `prior` is a frozen continuous scipy.stats distribution."""
+    if not _is_frozen(prior):
         raise PriorError(
             f"Prior for {name!r} is a {type(prior).__name__}; expected a frozen continuous "
             "scipy.stats distribution such as scipy.stats.halfnorm(scale=10).",

@@ -10,13 +10,15 @@ import numpy as np
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     import xarray as xr
 
     from ranef.certificate import Certificate
     from ranef.types import Array
 
-__all__ = ["effects_table", "format_table", "summarise"]
+__all__ = ["count_levels", "effects_table", "format_table", "model_notes", "summarise"]
 
 
 def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
@@ -162,7 +164,7 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
     ]
     dropped = f" ({attrs['dropped']:,} with missing values left out)" if attrs["dropped"] else ""
     priors = ", ".join(f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items())
-    groups = ", ".join(f"{n:,} levels of {g}" for g, n in json.loads(attrs["groups"]).items())
+    groups = count_levels(json.loads(attrs["groups"]))
     how = "independent draws" if attrs["method"] == "exact" else "Gibbs draws"
     return "\n".join(
         [
@@ -172,10 +174,38 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
             "",
             *[line.rstrip() for line in lines],
             "",
+            *[f"{title:13}{text}" for title, text in model_notes(attrs).items()],
             f"Priors       {priors}",
             f"Certificate  {certificate}",
         ]
     )
+
+
+def count_levels(groups: Mapping[str, int]) -> str:
+    """Write the number of levels of each grouping factor.
+
+    Examples
+    --------
+    >>> count_levels({"batch": 10, "lab": 1})
+    '10 levels of batch, 1 level of lab'
+    """
+    return ", ".join(f"{n:,} level{'s' * (n != 1)} of {g}" for g, n in groups.items())
+
+
+def model_notes(attrs: Mapping[Any, Any]) -> dict[str, str]:
+    """Say what else belongs to the model: known standard errors, columns that were left out.
+
+    Examples
+    --------
+    >>> model_notes({"se": "se", "aliased": '["x2"]'})
+    {'Residual': 'known standard errors, se', 'Left out': 'x2, determined by other columns'}
+    """
+    notes = {}
+    if "se" in attrs:
+        notes["Residual"] = f"known standard errors, {attrs['se']}"
+    if aliased := json.loads(attrs.get("aliased", "[]")):
+        notes["Left out"] = f"{', '.join(aliased)}, determined by other columns"
+    return notes
 
 
 def _section(name: str, attrs: Any) -> str:

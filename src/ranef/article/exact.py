@@ -11,9 +11,10 @@ from scipy import stats
 
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
 from ranef.cells import Cells
-from ranef.columns import FixedTerm, GroupColumns
 from ranef.errors import DataError
+from ranef.fixed_effects import FixedTerm
 from ranef.formula import parse_formula
+from ranef.grouping import GroupColumns
 from ranef.marginal.random_intercept import RandomIntercept
 from ranef.mixed_model import model_from_cells
 from ranef.priors import variance
@@ -136,6 +137,7 @@ def exact(
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
     request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)
     sample = sample_exact(model, request, rng)
+    assert sample.sigma is not None
     arrays = {
         "sigma2_e": sample.sigma[0] ** 2,
         "sigma2_x": sample.scales["1|i"][0] ** 2,

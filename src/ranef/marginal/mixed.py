@@ -102,8 +102,8 @@ class Mixed:
         self.coefficients = Coefficients(model.design, model.prior_precision, model.prior_mean)
 
     def ratio_sums(self, phi: Array) -> tuple[Array, Array]:
-        """log|V| and U at log SDs relative to sigma, and correlations; shape (n, d - 1)."""
-        eta = np.column_stack([phi, np.zeros(len(phi))])
+        """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""
+        eta = self.layout.absolute(phi, np.full(len(phi), self.layout.known))
         return self.structure.sums(self.layout.roots(eta))
 
     def profile(self, eta: Array) -> Profile:
@@ -144,7 +144,7 @@ class Mixed:
         profile = self.profile(eta) if profile is None else profile
         value = (
             self.coefficients.constant
-            + self.coefficients.core(profile, eta[:, -1])
+            + self.coefficients.core(profile, self.layout.tau(eta))
             + self.layout.log_prior(eta)
         )
         return np.where(np.isnan(value), -np.inf, value)

@@ -61,6 +61,7 @@ class RandomIntercept:
         self.sigma, self.group = model.layout.sigma, model.layout.terms[0].scales[0]
         self.conjugate = (
             self.coefficients.flat
+            and self.sigma is not None
             and self.sigma.inverse_gamma is not None
             and self.group.inverse_gamma is not None
         )
@@ -133,6 +134,8 @@ class RandomIntercept:
     def log_density(self, rho: Array, tau: Array, profile: Profile | None = None) -> Array:
         """Log joint density of (rho, tau) and the data: likelihood, priors and Jacobian.
 
+        Where sigma is known it is the density of rho alone, at tau = log sigma.
+
         Parameters
         ----------
         rho
@@ -152,7 +155,7 @@ class RandomIntercept:
         out = (
             self.coefficients.constant
             + self.coefficients.core(profile, tau)
-            + self.sigma.log_density(tau)
+            + (0.0 if self.sigma is None else self.sigma.log_density(tau))
             + self.group.log_density(group)
             - np.log(2.0)  # d log(sigma_b) = d rho / 2
         )
@@ -194,7 +197,8 @@ class RandomIntercept:
         return ae + ax + 0.5 * self.k, rate
 
     def _inverse_gammas(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        sigma, group = self.sigma.inverse_gamma, self.group.inverse_gamma
+        sigma = None if self.sigma is None else self.sigma.inverse_gamma
+        group = self.group.inverse_gamma
         if sigma is None or group is None:
             raise TypeError("not a conjugate model")
         return sigma, group

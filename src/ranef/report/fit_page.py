@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ranef.report.page import render
 from ranef.report.picture import inline_png, inline_svg
-from ranef.summary import decimals
+from ranef.summary import count_levels, decimals, model_notes
 
 if TYPE_CHECKING:
     from ranef.fitting import Fit
@@ -55,12 +55,12 @@ def fit_section(fit: Fit) -> dict[str, object]:
         if "r_hat" in table:
             cells.append(f"{row['r_hat']:.3f}")
         rows.append((name, cells))
-    groups = json.loads(fit.draws.attrs["groups"])
     return {
         "attrs": fit.draws.attrs,
-        "groups": ", ".join(f"{n:,} levels of {g}" for g, n in groups.items()),
+        "groups": count_levels(json.loads(fit.draws.attrs["groups"])),
         "columns": list(table.columns),
         "rows": rows,
+        "notes": model_notes(fit.draws.attrs),
         "priors": json.loads(fit.draws.attrs["priors"]),
         "certificate": fit.certificate,
         "density": Markup(inline_svg(fit.plot.density(), "Posterior densities")),

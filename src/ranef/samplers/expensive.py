@@ -36,7 +36,9 @@ def is_expensive(target: Mixed, start: Array) -> bool:
     -------
     bool
     """
-    if target.structure.cost * _EVALUATIONS < 0.1 * _PATIENCE or len(start) - 1 > MOST_RATIOS:
+    if target.structure.cost * _EVALUATIONS < 0.1 * _PATIENCE:
+        return False
+    if target.layout.ratios > MOST_RATIOS:
         return False
     few = np.repeat(start[None], 4, axis=0)
     target.log_density(few)
@@ -65,13 +67,15 @@ def interpolate(target: Mixed, start: Array) -> tuple[Mixed, Array, float]:
         Largest error of the log likelihood at fresh points, in nats.
     """
     layout, step = target.layout, 1e-4
-    best = {"tau": float(start[-1])}
+    best = {"tau": float(layout.tau(start[None])[0])}
 
     def over_tau(phi: Array) -> tuple[Array, Array]:
         """Maximum over log sigma at each point (n, K), and where it lies; no new likelihoods."""
         parts = target.ratio_sums(phi)
         profile = target.coefficients.profile(*parts)
         tau = np.full(len(phi), best["tau"])
+        if layout.sigma is None:
+            return target.log_density(layout.absolute(phi, tau), profile), tau
         width = 3.0
         for _ in range(9):
             grid = tau[:, None] + np.linspace(-width, width, 13)

@@ -89,7 +89,11 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
     }
 
     spread = total[p, p] / design.count.sum()
-    sigma2 = np.exp(2 * _inside(layout.sigma, 0.5 * np.log(spread) + rng.normal(0, 0.25, chains)))
+    if layout.sigma is None:
+        sigma2 = np.full(chains, np.exp(2 * layout.known))
+    else:
+        begin = 0.5 * np.log(spread) + rng.normal(0, 0.25, chains)
+        sigma2 = np.exp(2 * _inside(layout.sigma, begin))
     eta = np.zeros((chains, layout.size))
     for term, (log_sd, _) in zip(layout.terms, layout.split(eta), strict=True):
         sizes = np.array([_column_size(blocks[term.factor].ZZ, j) for j in term.place])
@@ -114,7 +118,8 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
             narrow = 1 / (1 / sigma2[:, None] + precision)
             mean = narrow * ((gram[:p, p] - pull) / sigma2[:, None] + precision * prior_best)
             beta = mean + np.sqrt(narrow) * rng.standard_normal((chains, p))
-        eta[:, -1] = 0.5 * np.log(sigma2)
+        if layout.sigma is not None:
+            eta[:, -1] = 0.5 * np.log(sigma2)
         roots = layout.roots(eta)
         for f, block in enumerate(blocks):
             score = Zy[f] - np.einsum("gqk,ck->cgq", ZX[f], beta)
@@ -132,9 +137,10 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
             _translate(b[f], beta, move, roots[f], sigma2, precision, prior_best, rng)
         for term, part in zip(layout.terms, layout.split(eta), strict=True):
             _update_term(term, part, b[term.factor][:, :, list(term.place)], rng)
-        rest = _residual(gram, ZX, Zy, blocks, crosses, b, beta)
-        sigma2 = _variance(layout.sigma, sigma2, design.N, rest, rng)
-        eta[:, -1] = 0.5 * np.log(sigma2)
+        if layout.sigma is not None:
+            rest = _residual(gram, ZX, Zy, blocks, crosses, b, beta)
+            sigma2 = _variance(layout.sigma, sigma2, design.N, rest, rng)
+            eta[:, -1] = 0.5 * np.log(sigma2)
         at = sweep - request.warmup
         if at >= 0:
             out_eta[:, at], out_beta[:, at] = eta, beta
@@ -285,7 +291,7 @@ def _variance(
 def _log_density(model: Model, eta: Array) -> Array:
     """Log joint density of the variance parameters and the data, as exact draws record it."""
     if model.random_intercept:
-        tau = eta[:, -1]
+        tau = model.layout.tau(eta)
         return RandomIntercept(model).log_density(2 * (eta[:, 0] - tau), tau)
     return Mixed(model).log_density(eta)
 
@@ -303,7 +309,7 @@ def _collect(
     n = chains * kept
     means = {k: v[0] / n for k, v in moments.items()}
     return Sample(
-        sigma=np.exp(eta[:, :, -1]),
+        sigma=None if model.layout.sigma is None else np.exp(eta[:, :, -1]),
         scales={k: v.reshape(chains, kept) for k, v in model.layout.scales(flat).items()},
         correlations={
             k: v.reshape(chains, kept, -1) for k, v in model.layout.correlations(flat).items()

@@ -53,6 +53,8 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     ------
     ImproperPosteriorError
         If sigma = 0 fits the data perfectly under a prior that allows it.
+    DataError
+        If known standard errors are too small beside the group effects for double precision.
     """
     target = Mixed(model)
     layout = (request.chains, request.draws // request.chains)
@@ -62,6 +64,8 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
         with status("Interpolating the likelihood") if request.progress else nullcontext():
             target, mode, error = interpolate(target, begin[0])
         begin = [mode]
+    if model.layout.sigma is None and not np.isfinite(target.log_density(np.stack(begin))).any():
+        raise perfect_fit(None)
     modes = find_modes(target.log_density_inside, begin)
     ratios = model.layout.split(model.layout.relative(modes[0][0][None]))
     if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
@@ -81,13 +85,14 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     drawn: dict[str, Array] = {}
     if wanted:
         c = np.column_stack([-internal, np.ones(n)])
-        blocks = target.structure.draw(model.layout.roots(eta), c, eta[:, -1], streams[5])
+        tau = model.layout.tau(eta)
+        blocks = target.structure.draw(model.layout.roots(eta), c, tau, streams[5])
         for term in wanted:
             for j, name in zip(term.place, term.names, strict=True):
                 if name in request.effects:
                     drawn[name] = blocks[term.factor][:, :, j].reshape(*layout, -1)
     return Sample(
-        sigma=np.exp(eta[:, -1]).reshape(layout),
+        sigma=None if model.layout.sigma is None else np.exp(eta[:, -1]).reshape(layout),
         scales={k: v.reshape(layout) for k, v in model.layout.scales(eta).items()},
         correlations={k: v.reshape(*layout, -1) for k, v in model.layout.correlations(eta).items()},
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
@@ -106,7 +111,7 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
 
 def _coefficients(target: Mixed, profile: Profile, eta: Array, rng: np.random.Generator) -> Array:
     """Draw the internal coefficients, shape (n, p)."""
-    mean, root = target.coefficients.moments(profile, eta[:, -1])
+    mean, root = target.coefficients.moments(profile, target.layout.tau(eta))
     return np.asarray(mean + np.einsum("nij,nj->ni", root, rng.standard_normal(mean.shape)))
 
 
@@ -144,5 +149,7 @@ def starts(model: Model) -> list[Array]:
             block = design.factors[term.factor].columns
             eta += [np.log(share * spread / size[block[j]]) for j in term.place]
             eta += [0.0] * term.correlations
-        out.append(np.array([*eta, np.log(0.7 * spread)]))
+        if layout.sigma is not None:
+            eta.append(np.log(0.7 * spread))
+        out.append(np.array(eta))
     return out

@@ -54,7 +54,7 @@ def mixed_moments(target: Mixed, eta: Array, profile: Profile) -> dict[str, tupl
     for start in range(0, len(use), step):
         at = use[start : start + step]
         part = profile.take(at)
-        tau = eta[at, -1]
+        tau = model.layout.tau(eta[at])
         mean, root = target.coefficients.moments(part, tau)
         c = np.column_stack([-mean, np.ones(len(at))])
         response, covariance = target.structure.solve(model.layout.roots(eta[at]))

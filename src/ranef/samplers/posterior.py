@@ -67,7 +67,7 @@ class Sample:
     Attributes
     ----------
     sigma
-        Residual SD, shape (chains, draws).
+        Residual SD, shape (chains, draws); None where it is known.
     scales
         SD of each group effect by name (`1|g`), shape (chains, draws).
     correlations
@@ -77,7 +77,7 @@ class Sample:
         Coefficients in the user's coordinates, shape (chains, draws, p).
     log_density
         Log joint density of the variance parameters and the data, shape (chains, draws): of log
-        variance ratio and log sigma for random-intercept models, of the vector of
+        variance ratio and log sigma (unless known) for random-intercept models, of the vector of
         `ranef.parameters.Layout` for others.
     accepted
         Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs.
@@ -99,7 +99,7 @@ class Sample:
         likelihood itself was evaluated.
     """
 
-    sigma: Array
+    sigma: Array | None
     scales: dict[str, Array]
     correlations: dict[str, Array]
     beta: Array

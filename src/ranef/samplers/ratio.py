@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import expit, log_expit
 
 from ranef.marginal.random_intercept import RandomIntercept
 from ranef.samplers.conditional import integrate_conditional
@@ -22,6 +23,7 @@ from ranef.streams import split_stream
 if TYPE_CHECKING:
     from ranef.marginal.gaussian import Profile
     from ranef.mixed_model import Model
+    from ranef.priors import ScalePrior
     from ranef.samplers.conditional import Conditional
     from ranef.samplers.posterior import Request
     from ranef.types import Array, IntArray
@@ -54,6 +56,8 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     propose = _conjugate if target.conjugate else _general
+    if target.sigma is None:
+        propose = _known
     rho, tau, profile, log_w, points, log_z = propose(target, n + START, streams[:2])
     kept = run_chain(log_w, streams[2], streams[3])
     rho, tau = rho[kept], tau[kept]
@@ -66,7 +70,7 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
     if name in request.effects:
         drawn[name] = draw_effects(target, rho, tau, internal, streams[5]).reshape(*layout, -1)
     return Sample(
-        sigma=np.exp(tau).reshape(layout),
+        sigma=None if target.sigma is None else np.exp(tau).reshape(layout),
         scales={name: np.exp(tau + 0.5 * rho).reshape(layout)},
         correlations={},
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
@@ -95,6 +99,41 @@ def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     variance = rate / (shape - 1) if shape > 1 else np.full_like(rate, np.inf)
     points = Points(line.x, 0.5 * np.log(variance), line.weight, variance)
     return rho, tau, profile, log_f - log_q, points, line.log_mass
+
+
+def _known(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
+    """Propose rho where sigma is known and rho is the only variance parameter."""
+    known = target.model.layout.known
+
+    def log_density(s: Array) -> Array:
+        rho, log_slope = _stretch(target.group, known, s)
+        return target.log_density(rho, np.full(len(rho), known)) + log_slope
+
+    line = integrate_line(log_density)
+    s, log_q = line.proposal.draw(rng[0].random(n))
+    rho, log_slope = _stretch(target.group, known, s)
+    profile, tau = target.profile(rho), np.full(n, known)
+    log_w = target.log_density(rho, tau, profile) + log_slope - log_q
+    node = np.full(len(line.x), known)
+    points = Points(_stretch(target.group, known, line.x)[0], node, line.weight, np.exp(2 * node))
+    return rho, tau, profile, log_w, points, line.log_mass
+
+
+def _stretch(prior: ScalePrior, tau: float, s: Array) -> tuple[Array, Array]:
+    """Map the whole line onto the rho that the prior's support leaves; log of d rho / ds.
+
+    A hard bound (a uniform prior) would put a kink into the density, which panels cannot follow.
+    """
+    with np.errstate(divide="ignore"):
+        low, high = 2 * (np.log(prior.support) - tau)
+    if np.isinf(low) and np.isinf(high):
+        return s, np.zeros_like(s)
+    if np.isinf(low):
+        return high - np.logaddexp(0.0, high - s), log_expit(high - s)
+    if np.isinf(high):
+        return low + np.logaddexp(0.0, s - low), log_expit(s - low)
+    width = high - low
+    return low + width * expit(s), np.log(width) + log_expit(s) + log_expit(-s)
 
 
 def _general(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
@@ -157,6 +196,7 @@ def _place(
 def _bounds(target: RandomIntercept, rho: Array) -> tuple[Array, Array]:
     """Support of tau at each rho that the two priors leave."""
     sigma, group = target.sigma, target.group
+    assert sigma is not None
     with np.errstate(divide="ignore"):
         low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * rho)
         high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * rho)
@@ -168,6 +208,7 @@ def _given(target: RandomIntercept, rho: Array) -> Conditional:
     """Integrate tau at each rho, looking where the likelihood and where the priors put it."""
     profile = target.profile(rho)
     sigma, group = target.sigma, target.group
+    assert sigma is not None
     low, high = _bounds(target, rho)
     guess = [0.5 * np.log(profile.rest / target.k)]
     if sigma.median is not None:
