@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import ranef as rf
 from ranef.correlations import (
     correlation_root,
     draw_lkj,
@@ -118,3 +119,70 @@ def test_draws_of_lkj_have_its_marginal():
     r = (L @ L.transpose(0, 2, 1))[:, 2, 1]
     # Each correlation is Beta(eta + (q - 2) / 2) on (-1, 1).
     assert stats.kstest((r + 1) / 2, stats.beta(2.5, 2.5).cdf).pvalue > 0.001
+
+
+# -- through rf.model
+
+
+def model(formula="Reaction ~ Days + (Days|Subject)", **options):
+    return rf.model(formula, rf.datasets.load("sleepstudy"), **options)
+
+
+def test_priors_are_printed_as_text_that_reads_back():
+    given = {"Days|Subject": stats.invwishart(5, [[600, 10], [10, 40]])}
+    texts = model(priors=given).priors
+    assert texts["Days|Subject"] == "invwishart(5, scale=[[600, 10], [10, 40]])"
+    assert model(priors={"Days|Subject": texts["Days|Subject"]}).priors == texts
+    texts = model(priors={"shares": {"1|Subject": 2}, "total_sigma": "half_t(40)"}).priors
+    assert texts["shares"] == "dirichlet({'1|Subject': 2})"
+    assert model(priors={k: texts[k] for k in ("shares", "total_sigma")}).priors == texts
+    assert model(priors={"total_sigma": "half_t(9)"}).priors["shares"] == "dirichlet(1)"
+    assert "half_t" in model(priors={"shares": 1}).priors["total_sigma"]
+
+
+def test_prior_draws_follow_the_joint_priors():
+    drawn = model(priors={"total_sigma": "half_t(40)", "shares": 1}).prior_draws(4000, seed=1)
+    data = rf.datasets.load("sleepstudy")
+    size = np.sqrt(np.mean(np.asarray(data["Days"], dtype=float) ** 2))
+    v = drawn[["1|Subject_sigma", "Days|Subject_sigma", "sigma"]].to_numpy() ** 2
+    v[:, 1] *= size**2
+    assert stats.kstest(np.sqrt(v.sum(axis=1)), half_t(40).cdf).pvalue > 0.001
+    assert stats.kstest(v[:, 1] / v.sum(axis=1), stats.beta(1, 2).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ({"Days|Subject": "invwishart(4, scale=[[1]])"}, "2 x 2"),
+        ({"sigma": "invwishart(4, scale=[[1, 0], [0, 1]])"}, "group term"),
+        ({"Days|Subject": "invwishart(1, scale=[[1, 0], [0, 1]])"}, "invwishart"),
+        (
+            {"Days|Subject": "invwishart(4, scale=[[1, 0], [0, 1]])", "1|Subject": "half_t(2)"},
+            "leave one out",
+        ),
+        ({"shares": 1, "sigma": "half_t(2)"}, "leave one out"),
+        ({"shares": {"plate": 2}}, "no share"),
+        ({"shares": [1, 2]}, "2 numbers for 3 shares"),
+        ({"shares": -1}, "positive"),
+        ({"shares": "half_t(3)"}, "dirichlet"),
+        ({"total_sigma": rf.lkj(1)}, "total_sigma"),
+    ],
+)
+def test_joint_priors_that_make_no_sense_are_refused(priors, message):
+    with pytest.raises(rf.PriorError, match=message):
+        model(priors=priors)
+
+
+def test_an_inverse_wishart_needs_correlated_columns():
+    with pytest.raises(rf.PriorError, match="not correlated"):
+        model(
+            "Reaction ~ Days + (1|Subject)",
+            priors={"1|Subject": stats.invwishart(4, [[1]])},
+        )
+
+
+def test_jeffreys_on_the_total_is_proper_with_enough_rows():
+    priors = {"total_sigma": "jeffreys", "shares": 1}
+    assert model(priors=priors).priors["total_sigma"] == "jeffreys"
+    with pytest.raises(rf.PriorError, match="improper"):
+        model(priors=priors).prior_draws(10)

@@ -23,6 +23,7 @@ _HOMES = {
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
+    "dirichlet": "priors",
     "fit": "fitting",
     "flat": "priors",
     "half_t": "priors",
@@ -53,6 +54,7 @@ __all__ = [
     "__version__",
     "article",
     "datasets",
+    "dirichlet",
     "fit",
     "flat",
     "half_t",
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     )
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model
-    from ranef.priors import flat, half_t, jeffreys, lkj, variance
+    from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.cells import Cells
     from ranef.types import Array, IntArray
 
-__all__ = ["Design", "build_design", "gram"]
+__all__ = ["Design", "build_design", "column_sizes", "gram"]
 
 # A column that keeps less than this of its length beside the columns before it is aliased (the
 # square of R's tolerance in `lm`, because the squares are what is compared).
@@ -178,6 +178,13 @@ def _reference(T: Array, total: Array, within: Array, still: int) -> Array:
         if gap @ xx[free, free] @ gap > 1e4 * max(left, 0.0):
             inner[free] = own
     return np.asarray(inner)
+
+
+def column_sizes(design: Design) -> Array:
+    """Root mean square of the columns that vary by group, the constant first, shape (1 + k,)."""
+    total = design.count.sum()
+    square = np.einsum("ckk->k", design.slope_slope) + design.count @ design.slopes**2
+    return np.append(1.0, np.sqrt(square / total))
 
 
 def gram(A: Array) -> Array:

@@ -61,6 +61,11 @@ class InverseWishart:
         density = -0.5 * (self.df + q + 1) * log_det - 0.5 * (half**2).sum(axis=(1, 2))
         return np.asarray(constant + density + (q + 1) * log_sd.sum(axis=1) + log_volume(z, q))
 
+    def given(self, levels: int, squares: Array) -> InverseWishart:
+        """The covariance given effects with sum of b b' = squares over this many levels."""
+        S = np.array(self.scale) + squares
+        return InverseWishart(self.df + levels, tuple(map(tuple, S.tolist())))
+
     def draw(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
         """Draw log SDs (n, q) and unconstrained correlations (n, c)."""
         from scipy import stats

@@ -10,26 +10,22 @@ import numpy as np
 
 from ranef.cells import compress
 from ranef.columns import evaluate
-from ranef.design import FactorLayout, build_design
+from ranef.design import FactorLayout, build_design, column_sizes
 from ranef.errors import (
     DataError,
     ImproperPosteriorError,
     PriorError,
     RanefError,
-    nearest,
 )
 from ranef.formula import parse_formula
 from ranef.identifiability import check_identified, free_basis
-from ranef.parameters import Layout, TermPrior
+from ranef.parameters import Layout
 from ranef.priors import (
     CoefficientPrior,
     coefficient_prior,
-    default_scale,
     flat,
-    half_t,
-    lkj_shape,
-    scale_prior,
 )
+from ranef.stated_priors import SHARES, TOTAL, sort_priors
 from ranef.table import read_table
 
 if TYPE_CHECKING:
@@ -95,9 +91,10 @@ class Model:
 
     @property
     def random_intercept(self) -> bool:
-        """Whether the only random effect is one factor's intercept: sections 1 and 2."""
+        """Whether all is one factor's intercept with priors of its own: sections 1 and 2."""
         factors = self.design.factors
-        return len(factors) == 1 and factors[0].columns == (0,)
+        single = len(factors) == 1 and factors[0].columns == (0,)
+        return single and self.layout.shares is None
 
     @property
     def proper(self) -> bool:
@@ -109,10 +106,17 @@ class Model:
     def prior_texts(self) -> dict[str, str]:
         """Every prior by parameter, as text that `parse_prior` reads back."""
         texts = {n: c.text for n, c in zip(self.names, self.coefficients, strict=True)}
+        shares = self.layout.shares
         for term in self.layout.terms:
-            texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
+            if term.wishart is not None:
+                texts[term.label] = term.wishart.text
+                continue
+            if shares is None:
+                texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
             if term.correlations:
                 texts[f"{term.label}_corr"] = f"lkj({term.eta:g})"
+        if shares is not None:
+            return {**texts, TOTAL: shares.total.text, SHARES: shares.text}
         if self.layout.sigma is not None:
             texts["sigma"] = self.layout.sigma.text
         return texts
@@ -222,52 +226,38 @@ def model_from_cells(
     Model
     """
     _check_names(terms, groups, [name for name, _ in factors])
-    given = dict(priors or {})
-    by_name = _spread(given, names, terms, groups)
-
-    def scale(name: str) -> ScalePrior:
-        prior = by_name[name] if name in by_name else half_t(default_scale(cells.mad))
-        return scale_prior(prior, name)
-
+    stated = sort_priors(priors or {}, names, terms, groups, mad=cells.mad, known=sigma is not None)
     blocks: list[list[int]] = [[] for _ in factors]
     group_terms = []
     for group in groups:
         block = blocks[group.factor]
         place = tuple(range(len(block), len(block) + len(group.columns)))
         block.extend(group.columns)
-        correlated = group.correlated and len(place) > 1
-        corr = f"{group.label}_corr"
-        group_terms.append(
-            TermPrior(
-                group.label,
-                group.factor,
-                place,
-                group.names,
-                tuple(scale(n) for n in group.names),
-                lkj_shape(by_name.get(corr, 1.0), corr) if correlated else None,
-            )
-        )
+        group_terms.append(stated.term(group, place))
     layouts = tuple(
         FactorLayout(name, int(cells.level[i].max()) + 1, cells.level[i], tuple(blocks[i]))
         for i, (name, _) in enumerate(factors)
     )
+    design = build_design(cells, names, layouts)
+    sizes = column_sizes(design)
     model = Model(
         formula=formula,
         names=names,
         terms=terms,
         levels=tuple(levels for _, levels in factors),
-        design=build_design(cells, names, layouts),
+        design=design,
         layout=Layout(
             tuple(group_terms),
-            scale("sigma") if sigma is None else None,
+            stated.residual() if sigma is None else None,
             tuple(len(b) for b in blocks),
             0.0 if sigma is None else float(np.log(sigma)),
+            stated.joint(group_terms, [sizes[b] for b in blocks]),
         ),
-        coefficients=tuple(coefficient_prior(by_name.get(n, flat()), n) for n in names),
+        coefficients=tuple(coefficient_prior(stated.by_name.get(n, flat()), n) for n in names),
         dropped=dropped,
         aliased=aliased,
     )
-    check_identified(model.design, model.layout, model.prior_precision == 0, cells, by_name)
+    check_identified(model.design, model.layout, model.prior_precision == 0, cells, stated.by_name)
     _check_proper(model)
     return model
 
@@ -290,35 +280,6 @@ def _check_names(
         taken.add(term.name)
 
 
-def _spread(
-    given: Mapping[str, Any],
-    names: Sequence[str],
-    terms: Sequence[FixedTerm],
-    groups: Sequence[GroupColumns],
-) -> dict[str, Any]:
-    """Give each parameter the prior of its term or its own; refuse names that mean nothing."""
-    columns = {t.name: [names[i] for i in t.columns] for t in terms}
-    for group in groups:
-        for name in group.names:
-            # Tables call its standard deviation so.
-            columns[f"{name}_sigma"] = [name]
-            # `f[b]|g` and its siblings can be named together, `f|g`.
-            left, _, factor = name.rpartition("|")
-            columns.setdefault(f"{left.partition('[')[0]}|{factor}", []).append(name)
-    own = ["sigma", *names, *(n for g in groups for n in g.names)]
-    own += [f"{g.label}_corr" for g in groups if g.correlated and len(g.columns) > 1]
-    known = dict.fromkeys([*own, *columns])
-    for name in given:
-        if name not in known:
-            raise PriorError(
-                f"A prior was given for {name!r}, which the model does not have. "
-                f"{nearest(name, known)}",
-                parameter=name,
-            )
-    spread = {c: given[t] for t, owned in columns.items() if t in given for c in owned}
-    return {**spread, **{n: given[n] for n in own if n in given}}
-
-
 def _check_proper(model: Model) -> None:
     """Refuse improper posteriors (Hobert and Casella 1996; Gelman 2006; mathematics.md, 8.4)."""
     design, layout = model.design, model.layout
@@ -327,7 +288,8 @@ def _check_proper(model: Model) -> None:
     powers = 0.0
     for term in layout.terms:
         factor = design.factors[term.factor]
-        for name, scale in zip(term.names, term.scales, strict=True):
+        # A joint prior on the term's SDs is proper; it has no scales of its own.
+        for name, scale in zip(term.names, term.scales, strict=False):
             if scale.power is None:
                 continue
             if scale.power >= 1:

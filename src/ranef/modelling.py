@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ranef.correlations import draw_lkj
 from ranef.errors import DataError, nearest
 from ranef.formula import canonical_label
 from ranef.marginal.mixed import Mixed
@@ -152,20 +151,18 @@ class MixedModel:
         for name, prior in zip(self.inner.names, self.inner.coefficients, strict=True):
             if prior.precision > 0:
                 columns[name] = rng.normal(prior.mean, prior.sd, draws)
-        for term in self.inner.layout.terms:
-            for name, scale in zip(term.names, term.scales, strict=True):
-                columns[f"{name}_sigma"] = scale.draw(rng, draws)
-            if term.correlations:
-                z = draw_lkj(len(term.place), float(term.eta or 1.0), rng, draws)
-                R = term.correlation_matrices(z)
-                i, j = np.tril_indices(len(term.place), -1)
-                for a, b in zip(i, j, strict=True):
-                    pair = (
-                        f"[{term.names[b].rpartition('|')[0]}, {term.names[a].rpartition('|')[0]}]"
-                    )
-                    columns[f"{term.label}_corr{pair if len(i) > 1 else ''}"] = R[:, a, b]
-        if self.inner.layout.sigma is not None:
-            columns["sigma"] = self.inner.layout.sigma.draw(rng, draws)
+        layout = self.inner.layout
+        eta = layout.draw_prior(rng, draws)
+        scales, correlations = layout.scales(eta), layout.correlations(eta)
+        for term in layout.terms:
+            columns |= {f"{name}_sigma": scales[name] for name in term.names}
+            short = [name.rpartition("|")[0] for name in term.names]
+            for k, (a, b) in enumerate(zip(*np.tril_indices(len(short), -1), strict=True)):
+                if term.label in correlations:
+                    pair = f"[{short[b]}, {short[a]}]" if len(short) > 2 else ""
+                    columns[f"{term.label}_corr{pair}"] = correlations[term.label][:, k]
+        if layout.sigma is not None:
+            columns["sigma"] = np.exp(layout.tau(eta))
         return pd.DataFrame(columns)
 
     def __repr__(self) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.correlations import correlation_root, log_lkj
+from ranef.correlations import correlation_root, draw_lkj, log_lkj
 
 if TYPE_CHECKING:
+    from ranef.joint_priors import InverseWishart, Shares
     from ranef.priors import ScalePrior
     from ranef.types import Array
 
@@ -36,9 +37,11 @@ class TermPrior:
     names
         The columns' names in draws: `1|Subject`, `Days|Subject`.
     scales
-        Prior of each column's standard deviation.
+        Prior of each column's standard deviation; none where a joint prior covers them.
     eta
         LKJ shape of the correlation matrix; None where the columns are independent.
+    wishart
+        Prior on the whole covariance matrix, in place of scales and LKJ.
     """
 
     label: str
@@ -47,6 +50,7 @@ class TermPrior:
     names: tuple[str, ...]
     scales: tuple[ScalePrior, ...]
     eta: float | None
+    wishart: InverseWishart | None = None
 
     @property
     def correlations(self) -> int:
@@ -63,6 +67,26 @@ class TermPrior:
         """Log density of the unconstrained partial correlations (n, c), shape (n,)."""
         return np.zeros(len(z)) if self.eta is None else log_lkj(z, len(self.place), self.eta)
 
+    def log_prior(self, log_sd: Array, z: Array) -> Array:
+        """Log prior density of the term's log SDs (n, q) and correlations (n, c), shape (n,)."""
+        if self.wishart is not None:
+            return self.wishart.log_density(log_sd, z)
+        out = self.log_correlation_prior(z)
+        for j, prior in enumerate(self.scales):
+            out = out + prior.log_density(log_sd[:, j])
+        return np.asarray(out)
+
+    def draw_prior(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        """Draw log SDs (n, q) and unconstrained correlations (n, c) from the term's own priors."""
+        if self.wishart is not None:
+            return self.wishart.draw(rng, n)
+        log_sd = np.full((n, len(self.place)), np.nan)
+        for j, prior in enumerate(self.scales):
+            log_sd[:, j] = np.log(prior.draw(rng, n))
+        if self.eta is None:
+            return log_sd, np.empty((n, 0))
+        return log_sd, draw_lkj(len(self.place), self.eta, rng, n)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -73,17 +97,21 @@ class Layout:
     terms
         The group terms.
     sigma
-        Prior on the residual SD; None where it is known and so no parameter.
+        Prior on the residual SD, or, with `shares`, on the root of the total variance; None where
+        the residual SD is known and so no parameter.
     widths
         Number of columns of each factor's block.
     known
         Logarithm of the residual SD where it is known.
+    shares
+        Joint prior on all SDs as shares of a total variance, in place of one for each.
     """
 
     terms: tuple[TermPrior, ...]
     sigma: ScalePrior | None
     widths: tuple[int, ...]
     known: float = 0.0
+    shares: Shares | None = None
 
     @property
     def ratios(self) -> int:
@@ -147,14 +175,39 @@ class Layout:
 
     def log_prior(self, eta: Array) -> Array:
         """Log prior density of the vector, Jacobians included, shape (n,)."""
+        parts = self.split(eta)
         out = np.zeros(len(eta))
+        if self.shares is not None:
+            out += self.shares.log_density(np.column_stack([*(a for a, _ in parts), self.tau(eta)]))
+            for term, (_, z) in zip(self.terms, parts, strict=True):
+                out += term.log_correlation_prior(z)
+            return out
         if self.sigma is not None:
             out += self.sigma.log_density(eta[:, -1])
-        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
-            for j, prior in enumerate(term.scales):
-                out += prior.log_density(log_sd[:, j])
-            out += term.log_correlation_prior(z)
+        for term, (log_sd, z) in zip(self.terms, parts, strict=True):
+            out += term.log_prior(log_sd, z)
         return out
+
+    def draw_prior(self, rng: np.random.Generator, n: int) -> Array:
+        """Draw vectors (n, d) from the prior.
+
+        Raises
+        ------
+        PriorError
+            If a prior is improper.
+        """
+        eta = np.empty((n, self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            log_sd[:], z[:] = term.draw_prior(rng, n)
+        if self.shares is not None:
+            logs, at = self.shares.draw(rng, n), 0
+            for log_sd, _ in self.split(eta):
+                log_sd[:] = logs[:, at : at + log_sd.shape[1]]
+                at += log_sd.shape[1]
+            eta[:, -1] = logs[:, -1]
+        elif self.sigma is not None:
+            eta[:, -1] = np.log(self.sigma.draw(rng, n))
+        return eta
 
     def scales(self, eta: Array) -> dict[str, Array]:
         """SD of each group effect by name, shape (n,) each."""

@@ -7,6 +7,7 @@ engine reads from it.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,20 @@ import numpy as np
 from ranef.errors import PriorError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ranef.types import Array
 
 __all__ = [
     "LKJ",
     "CoefficientPrior",
+    "Dirichlet",
     "Power",
     "ScalePrior",
     "Variance",
     "coefficient_prior",
     "default_scale",
+    "dirichlet",
     "flat",
     "half_t",
     "jeffreys",
@@ -434,6 +439,100 @@ def lkj_shape(prior: Any, name: str) -> float:
     raise PriorError(f"Prior for {name!r}: correlations take lkj(eta).", parameter=name)
 
 
+@dataclass(frozen=True)
+class Dirichlet:
+    """Dirichlet on the shares of a total variance: one number for all, by name, or in order."""
+
+    alpha: float | tuple[tuple[str, float], ...] | tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        """The prior as `parse_prior` reads it back."""
+        if isinstance(self.alpha, float):
+            return f"dirichlet({self.alpha:.12g})"
+        named = [a for a in self.alpha if isinstance(a, tuple)]
+        if named:
+            return f"dirichlet({{{', '.join(f'{n!r}: {v:.12g}' for n, v in named)}}})"
+        return f"dirichlet([{', '.join(f'{a:.12g}' for a in self.alpha)}])"
+
+    def parameters(self, names: Sequence[str]) -> Array:
+        """One parameter for each name, shape (len(names),).
+
+        Raises
+        ------
+        PriorError
+            If a name is unknown, or the numbers are not as many as the names.
+        """
+        if isinstance(self.alpha, float):
+            return np.full(len(names), self.alpha)
+        named = dict(a for a in self.alpha if isinstance(a, tuple))
+        if named:
+            for name in named:
+                if name not in names:
+                    raise PriorError(
+                        f"dirichlet names {name!r}, which is no share of the total variance. "
+                        f"{nearest(name, names)}",
+                        parameter=name,
+                    )
+            return np.array([named.get(n, 1.0) for n in names])
+        if len(self.alpha) != len(names):
+            raise PriorError(
+                f"dirichlet has {len(self.alpha)} numbers for {len(names)} shares: "
+                f"{', '.join(names)}."
+            )
+        return np.array(self.alpha, dtype=float)
+
+
+def dirichlet(alpha: Any) -> Dirichlet:
+    """Return the Dirichlet prior on the shares of a total variance.
+
+    Stated as `priors={"shares": dirichlet(1), "total_sigma": half_t(50)}`: the total variance, and
+    how it divides among group effects and residual, in place of a prior for each standard
+    deviation. A slope's share counts what it brings at the root mean square of its column.
+
+    Parameters
+    ----------
+    alpha
+        One number for all shares (1 is uniform on the simplex), a mapping such as
+        `{"1|g": 2, "sigma": 1}` (1 for what it leaves out), a list in the order of the group
+        effects with the residual last, or a frozen `scipy.stats.dirichlet`.
+
+    Returns
+    -------
+    Dirichlet
+
+    Raises
+    ------
+    PriorError
+        If a number is not positive.
+
+    Examples
+    --------
+    >>> dirichlet({"1|g": 2}).parameters(["1|g", "sigma"])
+    array([2., 1.])
+    """
+    if isinstance(alpha, Dirichlet):
+        return alpha
+    alpha = getattr(alpha, "alpha", alpha)  # of a frozen scipy.stats.dirichlet
+    try:
+        if isinstance(alpha, Mapping):
+            made = Dirichlet(tuple((str(k), float(v)) for k, v in alpha.items()))
+            values = [v for _, v in made.alpha]  # type: ignore[union-attr, misc]
+        elif np.ndim(alpha):
+            made = Dirichlet(tuple(float(v) for v in alpha))
+            values = list(made.alpha)  # type: ignore[arg-type]
+        else:
+            made = Dirichlet(float(alpha))
+            values = [float(alpha)]
+    except (TypeError, ValueError):
+        raise PriorError(
+            f"dirichlet takes a positive number, a mapping or a list of them; {alpha!r} came."
+        ) from None
+    if not all(np.isfinite(v) and v > 0 for v in values):
+        raise PriorError(f"dirichlet: {alpha!r} came; positive numbers are expected.")
+    return made
+
+
 def default_scale(mad: float) -> float:
     """Scale of the default half-t prior on every SD, as in brms: max(2.5, mad(y)), one decimal.
 
@@ -509,6 +608,8 @@ def _build(node: ast.expr, text: str) -> Any:
         if len(call.args) != 1 or call.keywords:
             raise PriorError(f"{where}: variance takes one distribution.")
         return variance(_build(call.args[0], text))
+    if head.id in ("dirichlet", "invwishart"):
+        return _multivariate(head.id, call, where)
     arguments = [_number(a, text) for a in call.args]
     named = {str(k.arg): _number(k.value, text) for k in call.keywords}
     own: dict[str, Any] = {"half_t": half_t, "lkj": lkj}
@@ -519,6 +620,22 @@ def _build(node: ast.expr, text: str) -> Any:
         raise PriorError(f"{where}: {head.id}: {str(error).split('() ')[-1]}.") from None
 
 
+def _multivariate(name: str, call: ast.Call, where: str) -> Any:
+    """Make a prior whose arguments are lists or mappings of numbers."""
+    try:
+        arguments = [ast.literal_eval(a) for a in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        if name == "dirichlet":
+            return dirichlet(*arguments, **named)
+        from scipy import stats
+
+        return stats.invwishart(*arguments, **named)
+    except PriorError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise PriorError(f"{where}: {name}: {error}.") from None
+
+
 def _family(name: str, where: str) -> Any:
     """Find a continuous scipy.stats family by name."""
     from scipy import stats
@@ -526,7 +643,8 @@ def _family(name: str, where: str) -> Any:
     family = getattr(stats, name, None)
     if not isinstance(family, stats.rv_continuous):
         families = [n for n in dir(stats) if isinstance(getattr(stats, n), stats.rv_continuous)]
-        known = ["half_t", "flat", "jeffreys", "lkj", "variance", *families]
+        own = ["half_t", "flat", "jeffreys", "lkj", "variance", "dirichlet", "invwishart"]
+        known = [*own, *families]
         raise PriorError(f"{where}: no distribution is called {name!r}. {nearest(name, known)}")
     return family
 

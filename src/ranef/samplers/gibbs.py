@@ -19,9 +19,11 @@ from ranef.progress import track
 from ranef.samplers.posterior import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ranef.marginal.blocks import CrossBlock, FactorBlock
     from ranef.mixed_model import Model
-    from ranef.parameters import TermPrior
+    from ranef.parameters import Layout, TermPrior
     from ranef.priors import ScalePrior
     from ranef.samplers.posterior import Request
     from ranef.types import Array
@@ -98,6 +100,7 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
     for term, (log_sd, _) in zip(layout.terms, layout.split(eta), strict=True):
         sizes = np.array([_column_size(blocks[term.factor].ZZ, j) for j in term.place])
         begin = 0.5 * np.log(spread) - np.log(sizes) + rng.normal(-0.7, 0.7, log_sd.shape)
+        log_sd[:] = begin
         for j, prior in enumerate(term.scales):
             log_sd[:, j] = _inside(prior, begin[:, j])
     b = [np.zeros((chains, *block.ZZ.shape[:2])) for block in blocks]
@@ -136,11 +139,19 @@ def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sa
         for f, move in moves.items():
             _translate(b[f], beta, move, roots[f], sigma2, precision, prior_best, rng)
         for term, part in zip(layout.terms, layout.split(eta), strict=True):
-            _update_term(term, part, b[term.factor][:, :, list(term.place)], rng)
+            own = b[term.factor][:, :, list(term.place)]
+            if layout.shares is None:
+                _update_term(term, part, own, rng)
+            else:
+                _update_shares(layout, eta, term, part, own, rng)
         if layout.sigma is not None:
             rest = _residual(gram, ZX, Zy, blocks, crosses, b, beta)
-            sigma2 = _variance(layout.sigma, sigma2, design.N, rest, rng)
-            eta[:, -1] = 0.5 * np.log(sigma2)
+            if layout.shares is None:
+                sigma2 = _variance(layout.sigma, sigma2, design.N, rest, rng)
+                eta[:, -1] = 0.5 * np.log(sigma2)
+            else:
+                _move(layout.log_prior, eta, eta[:, -1], design.N, rest, rng)
+                sigma2 = np.exp(2 * eta[:, -1])
         at = sweep - request.warmup
         if at >= 0:
             out_eta[:, at], out_beta[:, at] = eta, beta
@@ -241,21 +252,62 @@ def _update_term(
     """Update a term's log SDs and correlations in place, given effects (chains, G, q)."""
     log_sd, z = part
     squares = np.einsum("cgi,cgj->cij", effects, effects)
-    G, q = effects.shape[1:]
-    if not term.correlations:
+    G = effects.shape[1]
+    if term.wishart is not None:
+        for c, square in enumerate(squares):
+            log_sd[c : c + 1], z[c : c + 1] = term.wishart.given(G, square).draw(rng, 1)
+    elif term.correlations:
+        _walk(term.log_prior, log_sd, z, squares, G, rng)
+    else:
         for j, prior in enumerate(term.scales):
             current = np.exp(2 * log_sd[:, j])
             log_sd[:, j] = 0.5 * np.log(_variance(prior, current, G, squares[:, j, j], rng))
+
+
+def _update_shares(
+    layout: Layout,
+    eta: Array,
+    term: TermPrior,
+    part: tuple[Array, Array],
+    effects: Array,
+    rng: np.random.Generator,
+) -> None:
+    """Update a term in place where the prior joins all standard deviations."""
+    log_sd, z = part
+    squares = np.einsum("cgi,cgj->cij", effects, effects)
+    G = effects.shape[1]
+    if not term.correlations:
+        for j in range(log_sd.shape[1]):
+            _move(layout.log_prior, eta, log_sd[:, j], G, squares[:, j, j], rng)
         return
+
+    def log_prior(sds: Array, zs: Array) -> Array:
+        kept = log_sd.copy(), z.copy()
+        log_sd[:], z[:] = sds, zs  # parts of eta
+        out = layout.log_prior(eta)
+        log_sd[:], z[:] = kept
+        return out
+
+    _walk(log_prior, log_sd, z, squares, G, rng)
+
+
+def _walk(
+    log_prior: Callable[[Array, Array], Array],
+    log_sd: Array,
+    z: Array,
+    squares: Array,
+    G: int,
+    rng: np.random.Generator,
+) -> None:
+    """Random-walk Metropolis on correlated effects' log SDs and correlations, in place."""
+    q = log_sd.shape[1]
 
     def log_target(sds: Array, zs: Array) -> Array:
         root = np.exp(sds)[:, :, None] * correlation_root(zs, q)
         half = np.linalg.solve(root, np.linalg.cholesky(squares + 1e-300 * np.eye(q)))
         out = -0.5 * (half**2).sum(axis=(1, 2))
         out = out - G * np.log(np.einsum("cii->ci", root)).sum(axis=1)
-        for j, prior in enumerate(term.scales):
-            out = out + prior.log_density(sds[:, j])
-        return np.asarray(out + term.log_correlation_prior(zs))
+        return np.asarray(out + log_prior(sds, zs))
 
     value = log_target(log_sd, z)
     for _ in range(_STEPS):
@@ -266,6 +318,24 @@ def _update_term(
         accepted = np.log(rng.random(len(value))) < new - value
         log_sd[accepted], z[accepted] = new_sd[accepted], new_z[accepted]
         value = np.where(accepted, new, value)
+
+
+def _move(
+    log_prior: Callable[[Array], Array],
+    eta: Array,
+    log_sd: Array,
+    n: int,
+    squares: Array,
+    rng: np.random.Generator,
+) -> None:
+    """Update one column of log SDs, a part of eta, in place under any joint prior.
+
+    Proposals follow the n deviations' own likelihood, so the prior alone decides.
+    """
+    current, before = log_sd.copy(), log_prior(eta)
+    log_sd[:] = 0.5 * np.log(squares / 2 / rng.standard_gamma(n / 2, len(squares)))
+    accepted = np.log(rng.random(len(squares))) < log_prior(eta) - before
+    log_sd[~accepted] = current[~accepted]
 
 
 def _inside(prior: ScalePrior, log_sd: Array) -> Array:

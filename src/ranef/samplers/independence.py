@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
+from ranef.design import column_sizes
 from ranef.marginal.mixed import LARGEST_RATIO, Mixed
 from ranef.mixed_model import perfect_fit
 from ranef.progress import status
@@ -137,11 +138,7 @@ def starts(model: Model) -> list[Array]:
     """
     design, layout = model.design, model.layout
     spread = _spread(model)
-    total = design.count.sum()
-    size = [1.0]
-    for k in range(design.slopes.shape[1]):
-        square = design.slope_slope[:, k, k].sum() + design.count @ design.slopes[:, k] ** 2
-        size.append(float(np.sqrt(square / total)) or 1.0)
+    size = np.maximum(column_sizes(design), 1e-300)
     out = []
     for share in (0.5, 0.02):
         eta: list[float] = []
