@@ -10,6 +10,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -40,7 +41,9 @@ def cli() -> None:
     help="Prior of one parameter, repeatable: 'sigma=half_t(50)', "
     "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'.",
 )
-@click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
+@click.option(
+    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
+)
 @click.option("--draws", type=click.IntRange(min=16), default=4000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
 @click.option(
@@ -54,7 +57,7 @@ def fit_command(
     file: Path,
     formula: str,
     priors: tuple[str, ...],
-    method: str,
+    method: Literal["exact", "gibbs", "nuts"],
     draws: int,
     seed: int | None,
     out: Path,
@@ -73,7 +76,7 @@ def fit_command(
             formula,
             file,
             priors=_priors(priors),
-            method="gibbs" if method == "gibbs" else "exact",
+            method=method,
             draws=draws,
             seed=seed,
         )
