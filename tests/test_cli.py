@@ -147,7 +147,7 @@ def test_a_bad_prior_is_one_line_with_exit_code_2(run, table, tmp_path, prior):
         (("fit", "dat.csv", GOOD), "Did you mean 'data.csv'?"),
         (("fit",), "Missing argument 'FILE'"),
         (("fit", "data.csv", GOOD, "--draws", "many"), "'many' is not a valid integer"),
-        (("fit", "data.csv", GOOD, "--method", "nuts"), "'nuts' is not one of"),
+        (("fit", "data.csv", GOOD, "--method", "vb"), "'vb' is not one of"),
         (("fit", "data.csv", GOOD, "--out", "data.csv"), "is a file"),
         (("article", "--scenario", 9), "9 is not in the range 1<=x<=8"),
         (("simulate", "--sigma2-e", -1), "sigma2_e is -1"),

@@ -409,9 +409,9 @@ def test_draws_are_rounded_down_to_whole_chains():
         ({"draws": "many"}, "draws is 'many'; a whole number is expected"),
         ({"chains": 2.0}, "chains is 2.0; a whole number is expected"),
         ({"warmup": None}, "warmup is None; a whole number is expected"),
-        ({"method": "nuts"}, "method is 'nuts'. Known names: 'exact', 'gibbs'."),
+        ({"method": "vb"}, "method is 'vb'. Known names: 'exact', 'gibbs', 'nuts'."),
         ({"method": "gibs"}, "method is 'gibs'. Did you mean 'gibbs'?"),
-        ({"method": None}, "method is None. Known names: 'exact', 'gibbs'."),
+        ({"method": None}, "method is None. Known names: 'exact', 'gibbs', 'nuts'."),
         (
             {"effects": "all"},
             "effects is 'all'; 'moments' or 'draws' is expected, or a list of names such as "

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE, pareto_k
+
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ranef.types import Array
-
 __all__ = ["Certificate", "certify"]
-
-
-# Log weights that span less than this have no tail to speak of: all proposals count the same within
-# ten percent.
-_EVEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,17 +23,17 @@ class Certificate:
     Attributes
     ----------
     method
-        `exact` or `gibbs`.
+        The sampler that drew: `exact`, `gibbs` or `nuts`.
     draws
         Number of draws.
     ess
         Smallest effective sample size (bulk) among coefficients and SDs (Vehtari et al. 2021).
     acceptance
-        Share of proposals accepted; None for Gibbs. Near 1 the draws are independent.
+        Share of proposals accepted; None for Gibbs and NUTS. Near 1 the draws are independent.
     pareto_k
         Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
-        proposal covers the posterior. None for Gibbs, and for fewer than 25 draws; minus infinity
-        where all weights are within ten percent of each other.
+        proposal covers the posterior. None for Gibbs and NUTS, and for fewer than 25 draws; minus
+        infinity where all weights are within ten percent of each other.
     r_hat
         Largest R-hat; None for exact draws, which have no chains to compare.
     structure
@@ -46,6 +41,12 @@ class Certificate:
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
+    divergences
+        Trajectories of NUTS whose energy ran off, which tell of regions that it does not reach;
+        None for other samplers.
+    fallback
+        Why NUTS drew although exact draws were asked for: what the independence sampler's own
+        certificate said. None where the sampler is the one that was asked for.
     """
 
     method: str
@@ -56,17 +57,21 @@ class Certificate:
     r_hat: float | None
     structure: str = ""
     surrogate_error: float | None = None
+    divergences: int | None = None
+    fallback: str | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What speaks against the draws; empty if nothing does."""
         found = []
-        if self.pareto_k is not None and self.pareto_k > 0.7:
+        if self.pareto_k is not None and self.pareto_k > LARGEST_K:
             found.append(f"Pareto k-hat {self.pareto_k:.2f} exceeds 0.7")
-        if self.acceptance is not None and self.acceptance < 0.5:
+        if self.acceptance is not None and self.acceptance < LEAST_ACCEPTANCE:
             found.append(f"acceptance {self.acceptance:.0%} is below 50%")
         if self.r_hat is not None and self.r_hat > 1.01:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
+        if self.divergences:
+            found.append(f"{self.divergences} divergent trajectories")
         if self.surrogate_error is not None and self.surrogate_error > 0.01:
             found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
         if self.ess < 400:
@@ -90,7 +95,11 @@ class Certificate:
             parts.append(f"R\u0302 {self.r_hat:.3f}")
         if self.surrogate_error is not None:
             parts.append(f"interpolation error {self.surrogate_error:.1g}")
+        if self.divergences is not None:
+            parts.append(f"{self.divergences} divergences")
         told = ", ".join(parts)
+        if self.fallback is not None:
+            told += f"; by NUTS, because independent proposals fell short ({self.fallback})"
         return told if self.trusted else f"{told}. DO NOT TRUST: {'; '.join(self.problems)}"
 
 
@@ -122,10 +131,10 @@ def certify(tree: xr.DataTree) -> Certificate:
         for j in range(stacked.shape[2])
     )
     stats = tree["sample_stats"]
-    acceptance = pareto_k = r_hat = None
+    acceptance = k = r_hat = None
     if "accepted" in stats:
         acceptance = float(stats["accepted"].mean())
-        pareto_k = _pareto_k(stats["log_weight"].to_numpy().ravel())
+        k = pareto_k(stats["log_weight"].to_numpy().ravel())
     else:
         r_hat = max(
             float(array_stats.rhat(stacked[:, :, j], chain_axis=0, draw_axis=1))
@@ -137,24 +146,10 @@ def certify(tree: xr.DataTree) -> Certificate:
         draws=chains * draws,
         ess=min(ess, float(chains * draws)) if "accepted" in stats else ess,
         acceptance=acceptance,
-        pareto_k=pareto_k,
+        pareto_k=k,
         r_hat=r_hat,
         structure=str(tree.attrs["structure"]),
         surrogate_error=tree.attrs.get("surrogate_error"),
+        divergences=tree.attrs.get("divergences"),
+        fallback=tree.attrs.get("fallback"),
     )
-
-
-def _pareto_k(log_weight: Array) -> float | None:
-    """Tail index of importance weights; minus infinity where they hardly vary.
-
-    The index does not see their size: interpolation errors of a thousandth, with a tail of their
-    own, would read as heavy, beside an acceptance of 99.8%.
-    """
-    from arviz_stats.base import array_stats
-
-    if len(log_weight) < 25:  # no tail to fit
-        return None
-    if np.ptp(log_weight) < _EVEN:
-        return -np.inf
-    # psislw takes log likelihoods, whose inverses are the weights of leave-one-out.
-    return float(array_stats.psislw(-log_weight)[1])

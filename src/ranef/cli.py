@@ -10,6 +10,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -48,7 +49,9 @@ def cli() -> None:
     show_default=True,
     help="Fixed-effect columns that are combinations of others.",
 )
-@click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
+@click.option(
+    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
+)
 @click.option("--draws", type=click.IntRange(min=16), default=4000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
 @click.option(
@@ -64,7 +67,7 @@ def fit_command(
     priors: tuple[str, ...],
     se: str | None,
     aliased: str,
-    method: str,
+    method: Literal["exact", "gibbs", "nuts"],
     draws: int,
     seed: int | None,
     out: Path,
@@ -83,7 +86,7 @@ def fit_command(
             formula,
             file,
             priors=_priors(priors),
-            method="gibbs" if method == "gibbs" else "exact",
+            method=method,
             draws=draws,
             se=se,
             aliased="drop" if aliased == "drop" else "refuse",

@@ -19,6 +19,8 @@ from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.mixed_model import build_model
 from ranef.plots import FitPlots
 from ranef.samplers import SAMPLERS
+from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
+from ranef.samplers.nuts import has_nuts
 from ranef.samplers.posterior import Request
 from ranef.summary import effects_table, format_table, summarise
 from ranef.version import __version__
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.mixed_model import Model
+    from ranef.samplers.posterior import Sample
     from ranef.types import Seed
 
 __all__ = ["Fit", "fit", "load"]
@@ -41,7 +44,7 @@ def fit(
     data: Any,
     *,
     priors: Mapping[str, Any] | None = None,
-    method: Literal["exact", "gibbs"] = "exact",
+    method: Literal["exact", "gibbs", "nuts"] = "exact",
     draws: int = 4000,
     chains: int = 4,
     warmup: int = 1000,
@@ -77,13 +80,17 @@ def fit(
         `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms. The
         intercept's prior is on the value at x = 0, not at the mean of x.
     method
-        `"exact"`: independent draws. `"gibbs"`: a blocked Gibbs sampler, for comparison.
+        `"exact"`: independent draws. Where proposals do not cover the posterior and the package
+        mici is installed (`pip install 'ranef[nuts]'`), NUTS draws instead, and the certificate
+        says so. `"gibbs"`: a blocked Gibbs sampler, for comparison. `"nuts"`: the No-U-Turn sampler
+        on the variance parameters, with coefficients and effects drawn exactly given them; it needs
+        mici.
     draws
         Number of draws in all chains together.
     chains
         Exact draws are independent, so for them chains are only a layout.
     warmup
-        Gibbs sweeps left out at the start of each chain.
+        Sweeps of Gibbs, or trajectories of NUTS, left out at the start of each chain.
     effects
         `"moments"`: exact posterior mean and sd of every group effect, no draws stored.
         `"draws"`: draws as well, as the variables `1|g`, `x|g`; draws x groups numbers of memory.
@@ -149,16 +156,12 @@ def fit(
         attributes={
             "ranef_version": __version__,
             "formula": model.formula.text,
-            "method": method,
+            "method": method if sample.fallback is None else "nuts",
             "rows": model.design.N,
             "dropped": model.dropped,
             "groups": {f.name: f.levels for f in model.design.factors},
             "structure": sample.structure,
-            **(
-                {}
-                if sample.surrogate_error is None
-                else {"surrogate_error": sample.surrogate_error}
-            ),
+            **_told(sample),
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
@@ -170,14 +173,40 @@ def fit(
     if not made.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "
-            + (
-                "Take more draws or sweeps (draws=, warmup=)."
-                if method == "gibbs" or made.certificate.draws < 1000
-                else "Compare with method='gibbs' and look at the priors."
-            ),
+            f"{_advice(made.certificate)}",
             ReliabilityWarning,
         )
     return made
+
+
+def _told(sample: Sample) -> dict[str, Any]:
+    """What only some samplers tell, as attributes of the tree."""
+    told = {
+        "surrogate_error": sample.surrogate_error,
+        "divergences": sample.divergences,
+        "fallback": sample.fallback,
+    }
+    return {k: v for k, v in told.items() if v is not None}
+
+
+def _advice(certificate: Certificate) -> str:
+    """What to do about draws that are not to be trusted."""
+    k, acceptance = certificate.pareto_k, certificate.acceptance
+    covered = (k is None or k <= LARGEST_K) and (
+        acceptance is None or acceptance >= LEAST_ACCEPTANCE
+    )
+    if certificate.draws < 1000 or certificate.method == "gibbs":
+        return "Take more draws or sweeps (draws=, warmup=)."
+    if certificate.method == "nuts":
+        return "Take more draws (draws=, warmup=), compare with method='gibbs', look at the priors."
+    if covered:
+        return "Compare with method='gibbs' and look at the priors."
+    if not has_nuts():
+        return (
+            "Install NUTS, which takes over where independent proposals fall short: "
+            "pip install 'ranef[nuts]'. Or compare with method='gibbs' and look at the priors."
+        )
+    return "Draw with method='nuts', which takes minutes here, and look at the priors."
 
 
 def _generator(seed: Seed) -> np.random.Generator:
@@ -283,7 +312,7 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            One row per parameter; `r_hat` too for Gibbs draws.
+            One row per parameter; `r_hat` too for Gibbs and NUTS draws.
         """
         return summarise(self.draws, prob)
 

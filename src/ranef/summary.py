@@ -35,7 +35,8 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per scalar parameter (`Intercept`, `x`, `f[b]`, `1|g_sigma`, `sigma`); columns
-        mean, sd, the lower quantile, median, the upper quantile, ess, and r_hat for Gibbs draws.
+        mean, sd, the lower quantile, median, the upper quantile, ess, and r_hat for Gibbs and NUTS
+        draws.
 
     Raises
     ------
@@ -165,7 +166,7 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
     dropped = f" ({attrs['dropped']:,} with missing values left out)" if attrs["dropped"] else ""
     priors = ", ".join(f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items())
     groups = count_levels(json.loads(attrs["groups"]))
-    how = "independent draws" if attrs["method"] == "exact" else "Gibbs draws"
+    how = {"exact": "independent", "gibbs": "Gibbs", "nuts": "NUTS"}[attrs["method"]] + " draws"
     return "\n".join(
         [
             f"{attrs['formula']}",

@@ -93,6 +93,34 @@ class ClassSums:
             U[part] = self.total - (K.reshape(len(K), -1) @ flat).reshape(-1, M, M)
         return log_det, U
 
+    def second_moments(self, L: Array, W: Array) -> Array:
+        """Sum of E[b b'] over the groups, where the effects b have mean K Z'A a and covariance K.
+
+        Parameters
+        ----------
+        L
+            Relative Cholesky factors, shape (n, q, q).
+        W
+            Second moments of a, shape (n, M, M); everything relative to sigma^2.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, q, q).
+        """
+        n, M = len(L), len(self.total)
+        D, q = self.ZZ.shape[:2]
+        out = np.empty((n, q, q))
+        flat = self._products.reshape(-1, M * M).T
+        step = max(1, _BLOCK // D)
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            half, _ = root_of_k(L[part], self.ZZ)
+            K = half.swapaxes(2, 3) @ half
+            score = (W[part].reshape(-1, M * M) @ flat).reshape(-1, D, q, q)
+            out[part] = (K @ score @ K + self.groups[:, None, None] * K).sum(axis=1)
+        return out
+
 
 def root_of_k(L: Array, ZZ: Array) -> tuple[Array, Array]:
     """A root H of K, H'H = K, and log|L'Z'Z L + I|, for every draw and class.

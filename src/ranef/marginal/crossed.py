@@ -156,6 +156,15 @@ class Crossed:
                 out[:, a, b] = np.asarray(self.Z1R[b::q].multiply(half[a::q]).sum(axis=1)).ravel()
         return out
 
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        out = [np.empty((len(W), r.shape[1], r.shape[1])) for r in roots]
+        for i in range(len(W)):  # one point at a time: all its levels are in memory at once
+            response, covariance = self.solve([r[i : i + 1] for r in roots])
+            for f, (B, C) in enumerate(zip(response, covariance, strict=True)):
+                out[f][i] = np.einsum("gap,gbp->ab", B[0] @ W[i], B[0]) + C[0].sum(axis=0)
+        return out
+
     def draw(
         self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
     ) -> list[Array]:

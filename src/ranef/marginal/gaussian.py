@@ -149,6 +149,17 @@ class Coefficients:
                     out = out - 0.5 * np.log1p(spread) - 0.5 * rows(d * gap**2) / (1 + spread)
         return np.asarray(out)
 
+    def core_slope(self, profile: Profile, tau: Array) -> Array:
+        """Derivative of `core` by tau at fixed ratios, shape (n,) as tau."""
+        with np.errstate(over="ignore"):
+            out = np.exp(-2 * tau) * profile.rest - self.k
+            if profile.d is not None and profile.prior_best is not None:
+                spread = np.exp(2 * tau)[:, None] * profile.d
+                gap = profile.d * (profile.best - profile.prior_best) ** 2
+                pull = gap / (1 + spread) - 1
+                out = out + (spread / (1 + spread) * pull).sum(axis=1)
+        return np.asarray(out)
+
     def log_likelihood(self, profile: Profile, tau: Array, *, reml: bool) -> Array:
         """Log marginal likelihood with every constant.
 

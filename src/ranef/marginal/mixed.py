@@ -49,6 +49,10 @@ class Structure(Protocol):
         """Effects' response to [-beta~; 1] and covariance given coefficients, per factor."""
         ...
 
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of the effects' posterior second moments, per factor."""
+        ...
+
     def draw(
         self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
     ) -> list[Array]:

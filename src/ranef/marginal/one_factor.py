@@ -68,6 +68,23 @@ class OneFactor:
         K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
         return [np.matmul(K, self._sums.ZA)], [K]
 
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of the effects' posterior second moments, per factor.
+
+        Parameters
+        ----------
+        roots
+            As in `sums`.
+        W
+            Second moments of [-beta~; 1] / sigma, shape (n, P, P).
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Sum over levels of E[b b'] / sigma^2, shape (n, q, q) each.
+        """
+        return [self._sums.second_moments(roots[0], W)]
+
     def draw(
         self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
     ) -> list[Array]:

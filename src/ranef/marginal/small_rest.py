@@ -141,6 +141,31 @@ class SmallRest:
             covariance[f] = M[:, at[:, :, None], at[:, None, :]]
         return response, covariance
 
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        n, R, M = len(W), int(self.starts[-1]), len(self._sums.total)
+        out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
+        step = max(1, _BLOCK // M**2)
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            some = [r[part] for r in roots]
+            A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
+            L = self._root(some)
+            inverse = np.linalg.inv(A)
+            B = L @ (inverse @ right)
+            # What the largest factor sees beside X and y: the other effects, with a minus sign.
+            whole = np.empty((len(B), M, M))
+            whole[:, R:, R:] = W[part]
+            cross = B @ W[part]
+            whole[:, :R, R:], whole[:, R:, :R] = -cross, -cross.transpose(0, 2, 1)
+            whole[:, :R, :R] = L @ inverse @ L.transpose(0, 2, 1) + cross @ B.transpose(0, 2, 1)
+            out[self.first][part] = self._sums.second_moments(some[self.first], whole)
+            for i, f in enumerate(self.rest):
+                at = self._at(i)
+                own = whole[:, at[:, :, None], at[:, None, :]]
+                out[f][part] = own.sum(axis=1)
+        return out
+
     def draw(
         self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
     ) -> list[Array]:

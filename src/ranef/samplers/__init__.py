@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.gibbs import sample_gibbs
+from ranef.samplers.nuts import sample_nuts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,4 +25,8 @@ class Sampler(Protocol):
         ...
 
 
-SAMPLERS: dict[str, Sampler] = {"exact": sample_exact, "gibbs": sample_gibbs}
+SAMPLERS: dict[str, Sampler] = {
+    "exact": sample_exact,
+    "gibbs": sample_gibbs,
+    "nuts": sample_nuts,
+}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ranef.samplers.coverage import shortfall
 from ranef.samplers.independence import sample_independent
+from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
 from ranef.samplers.ratio import sample_ratio
 
 if TYPE_CHECKING:
@@ -15,9 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_exact"]
 
+# Seconds that NUTS may be foretold to take where it was not asked for, and its least warm-up.
+_PATIENCE = 120.0
+_WARMUP = 500
+
 
 def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sample:
-    """Draw independently from the posterior.
+    """Draw independently from the posterior, or by NUTS where proposals do not cover it.
 
     Parameters
     ----------
@@ -31,6 +38,16 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
     Returns
     -------
     Sample
+        Its `fallback` says whether and why NUTS drew. That needs the package mici and an
+        evaluation cheap enough to be done with in two minutes; else the independent proposals
+        stand, and the certificate tells what is wrong with them.
     """
     sample = sample_ratio if model.random_intercept else sample_independent
-    return sample(model, request, rng)
+    made = sample(model, request, rng)
+    reason = shortfall(made)
+    if reason is None or not has_nuts():
+        return made
+    longer = replace(request, warmup=max(request.warmup, _WARMUP))
+    if nuts_seconds(model, longer) > _PATIENCE:
+        return made
+    return replace(sample_nuts(model, longer, rng), fallback=reason)

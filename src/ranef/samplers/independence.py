@@ -8,6 +8,7 @@ Coefficients and effects are Gaussian given the variance parameters (mathematics
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,20 +19,18 @@ from ranef.marginal.mixed import LARGEST_RATIO, Mixed
 from ranef.mixed_model import perfect_fit
 from ranef.progress import status
 from ranef.samplers.expensive import interpolate, is_expensive
+from ranef.samplers.given_parameters import draw_given
 from ranef.samplers.metropolis import START, run_chain
 from ranef.samplers.mixture import NARROW, WIDE, fit_mixture
 from ranef.samplers.mode import find_modes
-from ranef.samplers.moments import mixed_moments
-from ranef.samplers.posterior import Sample
 from ranef.streams import split_stream
 
 if TYPE_CHECKING:
-    from ranef.marginal.gaussian import Profile
     from ranef.mixed_model import Model
-    from ranef.samplers.posterior import Request
+    from ranef.samplers.posterior import Request, Sample
     from ranef.types import Array
 
-__all__ = ["sample_independent", "starts"]
+__all__ = ["refuse_perfect_fit", "sample_independent", "starts"]
 
 
 def sample_independent(model: Model, request: Request, rng: np.random.Generator) -> Sample:
@@ -68,9 +67,7 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     if model.layout.sigma is None and not np.isfinite(target.log_density(np.stack(begin))).any():
         raise perfect_fit(None)
     modes = find_modes(target.log_density_inside, begin)
-    ratios = model.layout.split(model.layout.relative(modes[0][0][None]))
-    if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
-        raise perfect_fit(model.layout.sigma)
+    refuse_perfect_fit(model, modes[0][0])
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     tails = WIDE if target.surrogate is None else NARROW
@@ -80,29 +77,11 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     log_w = log_f - mixture.log_density(eta)
     kept = run_chain(log_w, streams[2], streams[3])
     eta = eta[kept]
-    profile = target.profile(eta)
-    internal = _coefficients(target, profile, eta, streams[4])
-    wanted = [t for t in model.layout.terms if set(t.names) & set(request.effects)]
-    drawn: dict[str, Array] = {}
-    if wanted:
-        c = np.column_stack([-internal, np.ones(n)])
-        tau = model.layout.tau(eta)
-        blocks = target.structure.draw(model.layout.roots(eta), c, tau, streams[5])
-        for term in wanted:
-            for j, name in zip(term.place, term.names, strict=True):
-                if name in request.effects:
-                    drawn[name] = blocks[term.factor][:, :, j].reshape(*layout, -1)
-    return Sample(
-        sigma=None if model.layout.sigma is None else np.exp(eta[:, -1]).reshape(layout),
-        scales={k: v.reshape(layout) for k, v in model.layout.scales(eta).items()},
-        correlations={k: v.reshape(*layout, -1) for k, v in model.layout.correlations(eta).items()},
-        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
-        log_density=log_f[kept].reshape(layout),
+    sample = draw_given(target, request, eta, log_f[kept], streams[4:])
+    return replace(
+        sample,
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
         log_weight=log_w[START:].reshape(layout),
-        moments=mixed_moments(target, eta, profile) if request.moments else {},
-        effects=drawn,
-        structure=target.structure.name,
         log_marginal_likelihood=float(logsumexp(log_w) - np.log(len(log_w)))
         if model.proper
         else None,
@@ -110,17 +89,18 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     )
 
 
-def _coefficients(target: Mixed, profile: Profile, eta: Array, rng: np.random.Generator) -> Array:
-    """Draw the internal coefficients, shape (n, p)."""
-    mean, root = target.coefficients.moments(profile, target.layout.tau(eta))
-    return np.asarray(mean + np.einsum("nij,nj->ni", root, rng.standard_normal(mean.shape)))
-
-
 def _spread(model: Model) -> float:
     """Residual SD of the response about the fixed effects alone."""
     design = model.design
     y = design.mean[:, -1]
     return float(np.sqrt((design.within[-1, -1] + design.count @ y**2) / design.count.sum()))
+
+
+def refuse_perfect_fit(model: Model, mode: Array) -> None:
+    """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
+    ratios = model.layout.split(model.layout.relative(mode[None]))
+    if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
+        raise perfect_fit(model.layout.sigma)
 
 
 def starts(model: Model) -> list[Array]:

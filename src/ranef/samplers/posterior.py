@@ -80,10 +80,11 @@ class Sample:
         variance ratio and log sigma (unless known) for random-intercept models, of the vector of
         `ranef.parameters.Layout` for others.
     accepted
-        Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs.
+        Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs and
+        NUTS.
     log_weight
         Log target minus log proposal density of every proposal made, shape (chains, draws); None
-        for Gibbs.
+        for Gibbs and NUTS.
     moments
         Posterior mean and SD of each group effect by name, shape (G,) each.
     effects
@@ -93,10 +94,14 @@ class Sample:
     points
         Weighted points behind the moments, for random-intercept models.
     log_marginal_likelihood
-        In nats; None for Gibbs or improper priors.
+        In nats; None for Gibbs, NUTS or improper priors.
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
+    divergences
+        Trajectories whose energy ran off; None for samplers other than NUTS.
+    fallback
+        Why NUTS drew in place of the independence sampler; None where it did not.
     """
 
     sigma: Array | None
@@ -112,3 +117,5 @@ class Sample:
     points: Points | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
+    divergences: int | None = None
+    fallback: str | None = None
