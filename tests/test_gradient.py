@@ -21,6 +21,8 @@ from ranef.parameters import correlation_root
 from ranef.priors import scale_prior
 from test_structures import FORMULAS, dense, structures
 
+pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
+
 NORMAL = {"x": "norm(0.3, 0.2)", "Intercept": "norm(40, 3)"}
 
 
@@ -170,7 +172,7 @@ def names(formula: str, data: pd.DataFrame) -> list[str]:
         rf.variance(stats.uniform(0, 40)),
         stats.beta(0.5, 0.5, scale=7.0),
     ],
-    ids=str,
+    ids=lambda prior: scale_prior(prior, "sigma").text,
 )
 def test_priors_have_the_slope_of_their_log_density(prior):
     made = scale_prior(prior, "sigma")

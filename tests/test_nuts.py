@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 
 import ranef as rf
 import ranef.samplers.exact as exact_module
+import ranef.samplers.independence as independence_module
 import ranef.samplers.nuts as nuts_module
 from ranef.marginal.mixed import Mixed
 from ranef.marginal.random_intercept import RandomIntercept
@@ -22,7 +23,10 @@ from ranef.mixed_model import build_model
 from ranef.samplers import SAMPLERS
 from ranef.samplers.bounds import Bounds, bounds_of
 from ranef.samplers.coverage import shortfall
+from ranef.samplers.mixture import Mixture, fit_mixture
 from ranef.samplers.posterior import Request, Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
 
 DATA = Path(__file__).parent / "data"
 
@@ -103,9 +107,36 @@ def test_nuts_agrees_with_exact_draws(formula, data):
         assert abs(drawn[..., level].mean() - mean[level]) < 4.5 * np.hypot(error, sd[level] / 60)
 
 
+def narrow_proposals(patch: pytest.MonkeyPatch) -> None:
+    """Let the mixture be what a failed adaptation may leave: one component, far too narrow."""
+
+    def fitted(*given: Any, **options: Any) -> tuple[Mixture, float]:
+        good, efficiency = fit_mixture(*given, **options)
+        one = replace(good, weight=np.ones(1), center=good.center[:1], root=0.2 * good.root[:1])
+        return one, efficiency
+
+    patch.setattr(independence_module, "fit_mixture", fitted)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    narrow_proposals(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def walled() -> rf.Fit:
-    return rf.fit(CROSSED, crossed_frame(), priors=WALLS, draws=1200, chains=2, warmup=500, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_proposals(patch)
+        return rf.fit(
+            CROSSED, crossed_frame(), priors=WALLS, draws=1200, chains=2, warmup=500, seed=1
+        )
+
+
+def test_walls_within_the_likelihood_need_no_nuts():
+    made = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1).certificate
+    assert made.method == "exact"
+    assert made.acceptance > 0.6
+    assert made.trusted
 
 
 def test_nuts_takes_over_where_proposals_fall_short(walled):
@@ -151,6 +182,7 @@ def test_what_nuts_draws_there_is_the_posterior(walled):
     assert min(off) > 4  # negative control: draws off by three tenths of their sd
 
 
+@pytest.mark.usefixtures("narrow")
 def test_without_the_package_the_answer_is_marked_and_the_remedy_told(monkeypatch):
     monkeypatch.setattr(nuts_module, "find_spec", lambda _: None)
     with pytest.raises(rf.RanefError) as error:
@@ -163,6 +195,7 @@ def test_without_the_package_the_answer_is_marked_and_the_remedy_told(monkeypatc
     assert poor.certificate.fallback is None
 
 
+@pytest.mark.usefixtures("narrow")
 def test_where_nuts_would_take_too_long_the_proposals_stand_marked(monkeypatch):
     monkeypatch.setattr(exact_module, "_PATIENCE", 0.0)
     with pytest.warns(rf.ReliabilityWarning, match="Draw with method='nuts'"):
@@ -171,6 +204,7 @@ def test_where_nuts_would_take_too_long_the_proposals_stand_marked(monkeypatch):
     assert not poor.certificate.trusted
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

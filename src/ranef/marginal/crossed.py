@@ -104,7 +104,7 @@ class Crossed:
     def cost(self) -> float:
         """Rough seconds for one evaluation."""
         R = float(self.starts[-1])
-        return 5e-4 + 1e-7 * float(self.ZR1.nnz) + 2e-11 * R * R * R
+        return 3e-4 + 5e-8 * float(self.ZR1.nnz) + 1e-11 * R * R * R
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""

@@ -108,7 +108,12 @@ class Coefficients:
         """
         p = self.design.p
         rest = U[:, p, p]
-        F = cholesky(U[:, :p, :p])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            F = cholesky(U[:, :p, :p])
+        lost = ~np.isfinite(F).all(axis=(1, 2))
+        if lost.any():
+            # Rounding has eaten X'V^-1X, far out: nothing can be said there, so no density.
+            F[lost], log_det = np.eye(p), np.where(lost, np.inf, log_det)
         best = solve_lower(F, U[:, :p, p])
         if p:
             log_det = log_det + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)

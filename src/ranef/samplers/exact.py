@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ranef.marginal.mixed import Mixed
 from ranef.samplers.coverage import shortfall
 from ranef.samplers.independence import sample_independent
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_exact"]
 
-# Seconds that NUTS may be foretold to take where it was not asked for, and its least warm-up.
+# Seconds that a second attempt may be foretold to take, and the least warm-up of NUTS.
 _PATIENCE = 120.0
 _WARMUP = 500
+# Evaluations of an adapted proposal, the adaptation included.
+_EVALUATIONS = 25_000
 
 
 def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sample:
@@ -45,6 +48,12 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
     sample = sample_ratio if model.random_intercept else sample_independent
     made = sample(model, request, rng)
     reason = shortfall(made)
+    if reason is not None and made.surrogate_error is not None:
+        # The interpolation holds in a box around the mode, and this posterior reaches beyond.
+        if Mixed(model).structure.cost * _EVALUATIONS > _PATIENCE:
+            return made
+        made = sample_independent(model, request, rng, interpolated=False)
+        reason = shortfall(made)
     if reason is None or not has_nuts():
         return made
     longer = replace(request, warmup=max(request.warmup, _WARMUP))

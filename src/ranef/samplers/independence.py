@@ -18,11 +18,13 @@ from ranef.design import column_sizes
 from ranef.marginal.mixed import LARGEST_RATIO, Mixed
 from ranef.mixed_model import perfect_fit
 from ranef.progress import status
+from ranef.samplers.bounds import bounds_of
 from ranef.samplers.expensive import interpolate, is_expensive
 from ranef.samplers.given_parameters import draw_given
 from ranef.samplers.metropolis import START, run_chain
 from ranef.samplers.mixture import NARROW, WIDE, fit_mixture
 from ranef.samplers.mode import find_modes
+from ranef.samplers.warp import Warp
 from ranef.streams import split_stream
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["refuse_perfect_fit", "sample_independent", "starts"]
 
 
-def sample_independent(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+def sample_independent(
+    model: Model, request: Request, rng: np.random.Generator, *, interpolated: bool = True
+) -> Sample:
     """Draw independently from the posterior of any Gaussian mixed model.
 
     Parameters
@@ -44,6 +48,8 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
         How many draws. They are independent; chains are only their layout.
     rng
         Source of random numbers.
+    interpolated
+        Whether an expensive likelihood may be interpolated.
 
     Returns
     -------
@@ -60,24 +66,36 @@ def sample_independent(model: Model, request: Request, rng: np.random.Generator)
     layout = (request.chains, request.draws // request.chains)
     n = layout[0] * layout[1]
     begin, error = starts(model), None
-    if is_expensive(target, begin[0]):
+    if interpolated and is_expensive(target):
         with status("Interpolating the likelihood") if request.progress else nullcontext():
             target, mode, error = interpolate(target, begin[0])
         begin = [mode]
     if model.layout.sigma is None and not np.isfinite(target.log_density(np.stack(begin))).any():
         raise perfect_fit(None)
-    modes = find_modes(target.log_density_inside, begin)
-    refuse_perfect_fit(model, modes[0][0])
+    bounds = bounds_of(model.layout)
+
+    def opened(v: Array) -> Array:
+        value = target.log_density_inside(bounds.inside(v))
+        return np.asarray(value + bounds.log_slope(v)[0].sum(axis=1))
+
+    modes = find_modes(opened, list(bounds.outside(np.stack(begin))))
+    refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
+    warp = Warp(bounds, modes[0][0])
+
+    def log_f(y: Array) -> Array:
+        return np.asarray(target.log_density_inside(warp.inside(y)) + warp.log_slope(y))
+
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     tails = WIDE if target.surrogate is None else NARROW
-    mixture, _ = fit_mixture(target.log_density_inside, modes, streams[0], tails=tails)
-    eta = mixture.draw(streams[1], n + START)
-    log_f = target.log_density(eta)
-    log_w = log_f - mixture.log_density(eta)
+    mixture, _ = fit_mixture(log_f, [warp.outside(*m) for m in modes], streams[0], tails=tails)
+    y = mixture.draw(streams[1], n + START)
+    eta = warp.inside(y)
+    log_f_eta = target.log_density(eta)
+    log_w = log_f_eta + warp.log_slope(y) - mixture.log_density(y)
     kept = run_chain(log_w, streams[2], streams[3])
     eta = eta[kept]
-    sample = draw_given(target, request, eta, log_f[kept], streams[4:])
+    sample = draw_given(target, request, eta, log_f_eta[kept], streams[4:])
     return replace(
         sample,
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
