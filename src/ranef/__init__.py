@@ -20,6 +20,7 @@ _HOMES = {
     "PriorError": "errors",
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
+    "check_gibbs": "verification.check",
     "fit": "fitting",
     "flat": "priors",
     "half_t": "priors",
@@ -46,6 +47,7 @@ __all__ = [
     "ReliabilityWarning",
     "__version__",
     "article",
+    "check_gibbs",
     "datasets",
     "fit",
     "flat",
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model
     from ranef.priors import flat, half_t, jeffreys, lkj, variance
+    from ranef.verification.check import check_gibbs
 
 
 def __getattr__(name: str) -> Any:
