@@ -24,6 +24,7 @@ _HOMES = {
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
     "dirichlet": "priors",
+    "check_gibbs": "verification.check",
     "fit": "fitting",
     "flat": "priors",
     "half_t": "priors",
@@ -53,6 +54,7 @@ __all__ = [
     "SingleRowWarning",
     "__version__",
     "article",
+    "check_gibbs",
     "datasets",
     "dirichlet",
     "fit",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
+    from ranef.verification.check import check_gibbs
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Checks of samplers against the model they are meant to draw from."""

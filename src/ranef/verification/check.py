@@ -1,0 +1,381 @@
+"""Check the updates of a Gibbs sampler against the log joint density they are meant for."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError, nearest
+from ranef.progress import track
+from ranef.verification.conditional_pit import one_step_pit
+from ranef.verification.diagnosis import diagnose
+from ranef.verification.gibbs_report import BlockCheck, GibbsReport
+from ranef.verification.one_sweep import before_after, functionals, line_step
+from ranef.verification.problem import Problem, State, UpdateError, changed, copied, make_problem
+from ranef.verification.recorder import Recorder
+from ranef.verification.replay import Blind, Comparison, Map, compare, missed, read_map
+from ranef.verification.states import asymmetric_states
+from ranef.verification.sweep_replay import SweepError, read_sweep, run_sweep
+
+if TYPE_CHECKING:
+    from ranef.types import Seed
+
+__all__ = ["check_gibbs"]
+
+# Asymmetric states besides the user's own. One finds an error with certainty; three make it sure
+# that each term of a conditional is away from zero somewhere.
+_STATES = 3
+# States from which a failed block's formulas are recognised: more than there are candidate terms.
+_FORMULA_STATES = 40
+# Largest block of a Metropolis or slice step that is compared before and after.
+_LARGEST_STEP = 20
+
+
+def check_gibbs(
+    updates: Mapping[str, Callable[..., Any]],
+    log_joint: Callable[..., Any],
+    state: Mapping[str, Any],
+    data: Any = None,
+    *,
+    rng: Seed = None,
+    sweep: Callable[..., Any] | None = None,
+    invariant: Collection[str] = (),
+    alpha: float = 1e-4,
+    progress: bool = True,
+) -> GibbsReport:
+    """Check each update of a Gibbs sampler against the model's log joint density.
+
+    Level 0 replays the random numbers of an update, has its density q by change of variables, and
+    compares log q with the log joint density at several draws and several asymmetric states: a
+    proof to rounding error, in milliseconds, with a diagnosis in the model's own terms. Where the
+    random numbers cannot be followed (rejection samplers, `numpy.random.seed`), level 1 tests many
+    draws against the conditional distribution function by quadrature. Steps that depend on the
+    block's own value (Metropolis, slice) and sweeps that cannot be replayed are tested at level 2,
+    before against after.
+
+    Parameters
+    ----------
+    updates
+        For each block a function `(state, rng) -> new value` that draws from `rng`, a
+        `numpy.random.Generator`, in any style, `scipy.stats` with `random_state=rng` included.
+    log_joint
+        Function `(state) -> float`: log density of data and all unknowns, up to a constant.
+        Outside the support minus infinity, nan or a ValueError.
+    state
+        Name to float or array; any state of positive density. It may be symmetric, such as all
+        ones: the check moves away from it on its own. Whole numbers without an update stay.
+    data
+        If given, functions are called as `update(state, data, rng)`, `log_joint(state, data)` and
+        `sweep(state, data, rng)`.
+    rng
+        Seed or generator.
+    sweep
+        Function `(state, rng) -> new state` that runs all updates: there stale values live. It is
+        replayed too, and must equal the updates in some order, each given fresh values.
+    invariant
+        Blocks whose update only leaves the conditional invariant. Steps that depend on the block's
+        own value are recognised; a step that draws from a generator of its own is not always.
+    alpha
+        Probability that a right sampler fails levels 1 and 2 anywhere, all tests taken together
+        (Bonferroni). Level 0 has no false alarms of this kind.
+    progress
+        Show a bar on anything longer than a second.
+
+    Returns
+    -------
+    GibbsReport
+
+    Raises
+    ------
+    DataError
+        In one line, if an argument cannot be used: an update that takes other arguments, raises or
+        returns another shape at the state given; a log density that is not finite there; a name
+        that is not in the state.
+
+    Notes
+    -----
+    mathematics.md, section 7. The check is of conditionals. It says nothing of how fast the chain
+    mixes or whether it reaches everything, and cannot find an error that log_joint and an update
+    share.
+
+    Examples
+    --------
+    The mean of three numbers with known variance; the update forgets to divide by n.
+
+    >>> y = np.array([1.0, 2.0, 6.0])
+    >>> def log_joint(state):
+    ...     return -0.5 * ((y - state["mu"]) ** 2).sum()
+    >>> def update_mu(state, rng):
+    ...     return rng.normal(y.mean(), 1.0)
+    >>> report = check_gibbs({"mu": update_mu}, log_joint, {"mu": 0.0}, rng=1)
+    >>> report.failures["mu"]
+    "update 'mu' uses precision 1; log_joint implies 3"
+    """
+    if not 0 < alpha < 1:
+        raise DataError(f"alpha is {alpha}; a number between 0 and 1 is expected, e.g. 1e-4.")
+    if sweep is not None and not callable(sweep):
+        raise DataError(f"sweep is a {type(sweep).__name__}; a function is expected.")
+    generator = np.random.default_rng(rng)
+    problem = make_problem(updates, log_joint, state, data, generator)
+    for name in invariant:
+        if name not in problem.updates:
+            raise DataError(f"invariant names {name!r}, no update. {nearest(name, updates)}")
+    try:
+        states = [problem.state, *asymmetric_states(problem, _STATES, generator)]
+    except UpdateError as error:
+        raise DataError(f"An update {error} near the state; start elsewhere.") from error
+    share = alpha / (len(problem.updates) + (sweep is not None))
+    checker = _Checker(problem, states, generator, share, frozenset(invariant))
+    blocks = [
+        checker.block(name) for name in track(list(problem.updates), "Checking", show=progress)
+    ]
+    if sweep is not None:
+        blocks.append(checker.sweep(sweep, blocks))
+    return GibbsReport(tuple(blocks), _not_checked(problem, sweep is not None), alpha)
+
+
+def _not_checked(problem: Problem, with_sweep: bool) -> tuple[str, ...]:
+    told = [
+        "how fast the chain mixes and whether it reaches everything",
+        "an error that log_joint and an update share",
+    ]
+    fixed = [repr(name) for name in problem.state if name not in problem.updates]
+    if fixed:
+        told.append(f"{', '.join(fixed)} (no update)")
+    if not with_sweep:
+        told.append("stale values in the sweep (none was given)")
+    return tuple(told)
+
+
+@dataclass(frozen=True)
+class _Checker:
+    """Everything that the levels share."""
+
+    problem: Problem
+    states: list[State]
+    rng: np.random.Generator
+    alpha: float
+    invariant: frozenset[str]
+
+    def block(self, name: str) -> BlockCheck:
+        """Check one update at the first level that can see it."""
+        started = time.perf_counter()
+        try:
+            made = self._meddling(name) or self._levels(name)
+        except UpdateError as error:
+            told = f"update {name!r} {error}, at a state where log_joint is finite"
+            made = BlockCheck(name, 0, False, told)
+        return replace(made, seconds=made.seconds or time.perf_counter() - started)
+
+    def _levels(self, name: str) -> BlockCheck:
+        if name in self.invariant:
+            return self._step(name, "declared to be a step that leaves its conditional invariant")
+        try:
+            return self._replay(name)
+        except Blind as blind:
+            reason, kernel = str(blind), blind.kernel
+        if not kernel and self._own_value_matters(name):
+            reason, kernel = f"{reason}, and depends on its own current value", True
+        return self._step(name, reason) if kernel else self._pit(name, reason)
+
+    # -- what it changes besides its block
+
+    def _meddling(self, name: str) -> BlockCheck | None:
+        """Look whether an update changes what is not its own."""
+        problem = self.problem
+        scratch = copied(self.states[-1])
+        more = () if problem.data is None else (problem.data,)
+        before = _frozen(problem.data)
+        try:
+            with np.errstate(all="ignore"):
+                problem.updates[name](scratch, *more, self.rng)
+        except Exception as error:
+            raise UpdateError(f"raises {type(error).__name__}: {error}") from error
+        others = [k for k in changed(self.states[-1], scratch) if k != name]
+        if _frozen(problem.data) != before:
+            return BlockCheck(name, 0, False, f"update {name!r} changes the data")
+        if others:
+            shown = ", ".join(repr(k) for k in others)
+            told = f"update {name!r} changes {shown} in the state, not its own"
+            return BlockCheck(name, 0, False, told)
+        return None
+
+    # -- level 0
+
+    def _replay(self, name: str) -> BlockCheck:
+        started = time.perf_counter()
+        recorder = Recorder(self.rng)
+        maps: list[Map] = []
+        found: list[Comparison] = []
+        for i, state in enumerate(self.states):
+            other = self.problem.value(self.states[i - 1], name)
+            maps.append(
+                read_map(self.problem, name, state, other, recorder, maps[0] if maps else None)
+            )
+            found.append(compare(self.problem, name, state, maps[-1], recorder))
+        told = self._memory(name, maps)
+        worst = max(found, key=lambda c: c.worst / max(c.limit, 1e-300))
+        right = worst.worst <= worst.limit
+        if right and not told:
+            ends = (
+                missed(self.problem, name, s, m) for s, m in zip(self.states, maps, strict=True)
+            )
+            told = next(filter(None, ends), "")
+        seconds = time.perf_counter() - started
+        if not right and not told:
+            formulas = diagnose(self.problem, name, self._formula_states(), recorder)
+            if not formulas:
+                formulas = (
+                    "draws values where log_joint is not finite"
+                    if np.isinf(worst.worst)
+                    else f"differs from the full conditional by {worst.worst:.2g} in log density"
+                )
+            told = formulas
+        return BlockCheck(
+            name,
+            0,
+            not told,
+            f"update {name!r} {told}" if told else "",
+            worst.worst,
+            worst.limit,
+            seconds=seconds,
+            log_q=np.concatenate([c.log_q for c in found]),
+            log_p=np.concatenate([c.log_p for c in found]),
+        )
+
+    def _formula_states(self) -> list[State]:
+        return asymmetric_states(self.problem, _FORMULA_STATES, self.rng)
+
+    def _memory(self, name: str, maps: list[Map]) -> str:
+        """Look whether an update gives something else once it or others ran elsewhere."""
+        first = maps[0]
+        if not np.array_equal(first.at(first.point), first.value):
+            return (
+                "gives another value at the same state after it ran at others: it keeps something"
+            )
+        for other in self.problem.updates:
+            if other != name:
+                with suppress(UpdateError):  # that one gets its own entry
+                    self.problem.draw(other, self.states[-1], self.rng)
+                if not np.array_equal(first.at(first.point), first.value):
+                    return (
+                        f"gives another value at the same state after update {other!r} ran "
+                        "elsewhere: it uses what that one keeps, not the state"
+                    )
+        return ""
+
+    # -- levels 1 and 2
+
+    def _own_value_matters(self, name: str) -> bool:
+        """Run with the same seed and another own value; False if the seed fixes nothing."""
+        seed = int(self.rng.integers(2**32))
+        state, other = self.states[1], self.problem.value(self.states[2], name)
+        moved = self.problem.place(state, name, other)
+
+        def run(where: State) -> Any:
+            return self.problem.draw(name, where, np.random.default_rng(seed))
+
+        if not np.array_equal(run(state), run(state)):
+            # A generator of its own: a step that stays where it is gives itself away.
+            own = self.problem.value(state, name)
+            return any(np.array_equal(run(state), own) for _ in range(200)) and (
+                name not in self.problem.discrete
+            )
+        return not np.array_equal(run(state), run(moved))
+
+    def _pit(self, name: str, reason: str) -> BlockCheck:
+        result = one_step_pit(self.problem, name, self.states[1:], self.rng, self.alpha)
+        right = result.p_value >= self.alpha
+        told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
+        return BlockCheck(name, 1, right, told, p_value=result.p_value)
+
+    def _step(self, name: str, reason: str) -> BlockCheck:
+        """Test a step that need only leave the full conditional invariant."""
+        size = self.problem.value(self.problem.state, name).size
+        if size == 1:
+            result = one_step_pit(
+                self.problem, name, self.states[1:], self.rng, self.alpha, kernel=True
+            )
+            right = result.p_value >= self.alpha
+            told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
+            return BlockCheck(name, 2, right, told, p_value=result.p_value)
+        if size > _LARGEST_STEP or name in self.problem.discrete:
+            return BlockCheck(
+                name, None, None, f"not checked, a step in {size} values that {reason}"
+            )
+        count = 3000 // size
+        outcome = before_after(
+            line_step(self.problem, name, self.states[1:], self.rng),
+            lambda s: self.problem.place(s, name, self.problem.draw(name, s, self.rng)),
+            self.states[1],
+            functionals(self.problem, [name]),
+            self.alpha,
+            (count // 4, count),
+        )
+        right = outcome.p_value >= self.alpha
+        wrong = f"update {name!r} does not leave {outcome.where} as it was; replay: it {reason}"
+        return BlockCheck(name, 2, right, reason if right else wrong, p_value=outcome.p_value)
+
+    # -- the sweep
+
+    def sweep(self, sweep: Callable[..., Any], blocks: list[BlockCheck]) -> BlockCheck:
+        """Replay the sweep as a composition of updates, else compare before and after."""
+        started = time.perf_counter()
+        try:
+            made = self._sweep_replay(sweep) or self._sweep_test(sweep, blocks)
+        except SweepError as error:
+            made = BlockCheck("sweep", 0, False, f"the sweep {error}")
+        except UpdateError as error:
+            made = BlockCheck("sweep", None, None, f"not checked: an update {error}")
+        return replace(made, seconds=time.perf_counter() - started)
+
+    def _sweep_replay(self, sweep: Callable[..., Any]) -> BlockCheck | None:
+        recorder = Recorder(self.rng)
+        told: list[str] = []
+        for state in self.states[1:]:
+            found = read_sweep(self.problem, sweep, state, recorder)
+            if found is None:
+                return None
+            told += [
+                f"gives update {name!r} the value of {', '.join(map(repr, old))} from before"
+                for name, old in found.stale.items()
+            ]
+            told += [f"never updates {name!r}" for name in found.unmoved]
+        told = list(dict.fromkeys(told))
+        return BlockCheck("sweep", 0, not told, f"the sweep {'; it '.join(told)}" if told else "")
+
+    def _sweep_test(self, sweep: Callable[..., Any], blocks: list[BlockCheck]) -> BlockCheck:
+        reason = "is no composition of these updates that replay can see"
+        if not all(b.passed for b in blocks):
+            return BlockCheck(
+                "sweep", None, None, f"not checked: it {reason}, and not all updates passed"
+            )
+
+        def reference(state: State) -> State:
+            for name in self.problem.updates:
+                state = self.problem.place(state, name, self.problem.draw(name, state, self.rng))
+            return state
+
+        outcome = before_after(
+            reference,
+            lambda s: run_sweep(self.problem, sweep, s, self.rng),
+            self.problem.state,
+            functionals(self.problem, list(self.problem.updates)),
+            self.alpha,
+        )
+        right = outcome.p_value >= self.alpha
+        told = f"it {reason}" if right else f"the sweep changes the distribution of {outcome.where}"
+        return BlockCheck("sweep", 2, right, told, p_value=outcome.p_value)
+
+
+def _frozen(data: Any) -> bytes:
+    try:
+        return pickle.dumps(data)
+    except Exception:  # what cannot be pickled cannot be compared
+        return b""
