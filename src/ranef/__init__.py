@@ -10,6 +10,8 @@ from ranef.version import __version__
 # Public names and the modules that hold them, imported at first use: numpy, scipy and ArviZ take
 # seconds, and `ranef --help` or a plain import should not.
 _HOMES = {
+    "Calibration": "verification.calibration_report",
+    "CalibrationError": "errors",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
@@ -20,8 +22,10 @@ _HOMES = {
     "PriorError": "errors",
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
+    "calibrate": "verification.sbc",
     "fit": "fitting",
     "flat": "priors",
+    "geweke": "verification.geweke",
     "half_t": "priors",
     "jeffreys": "priors",
     "lkj": "priors",
@@ -33,6 +37,8 @@ _HOMES = {
 _MODULES = ("article", "datasets")
 
 __all__ = [
+    "Calibration",
+    "CalibrationError",
     "DataError",
     "Fit",
     "FormulaError",
@@ -46,9 +52,11 @@ __all__ = [
     "ReliabilityWarning",
     "__version__",
     "article",
+    "calibrate",
     "datasets",
     "fit",
     "flat",
+    "geweke",
     "half_t",
     "jeffreys",
     "lkj",
@@ -60,6 +68,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ranef import article, datasets
     from ranef.errors import (
+        CalibrationError,
         DataError,
         FormulaError,
         IdentifiabilityError,
@@ -73,6 +82,9 @@ if TYPE_CHECKING:
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model
     from ranef.priors import flat, half_t, jeffreys, lkj, variance
+    from ranef.verification.calibration_report import Calibration
+    from ranef.verification.geweke import geweke
+    from ranef.verification.sbc import calibrate
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "CalibrationError",
     "DataError",
     "FormulaError",
     "IdentifiabilityError",
@@ -70,6 +71,10 @@ class IdentifiabilityError(RanefError):
 
 class ImproperPosteriorError(RanefError):
     """The posterior has no finite integral, so no draws from it exist."""
+
+
+class CalibrationError(RanefError):
+    """A sampler's draws do not follow the posterior that they claim; raised on request."""
 
 
 class IdentifiabilityWarning(UserWarning):

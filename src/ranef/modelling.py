@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ranef.columns import Columns
     from ranef.mixed_model import Model
     from ranef.parameters import TermPrior
     from ranef.types import Array, Seed
 
-__all__ = ["MixedModel", "model"]
+__all__ = ["MixedModel", "correlation_names", "draw_prior", "model"]
 
 
 def model(
@@ -49,7 +50,7 @@ def model(
     ...                                 reml=True), 4)
     319.6543
     """
-    return MixedModel(build_model(formula, data, priors, weights)[0])
+    return MixedModel(*build_model(formula, data, priors, weights))
 
 
 class MixedModel:
@@ -57,12 +58,13 @@ class MixedModel:
 
     Parameters
     ----------
-    inner
+    inner, columns
         From `ranef.mixed_model.build_model`.
     """
 
-    def __init__(self, inner: Model) -> None:
+    def __init__(self, inner: Model, columns: Columns) -> None:
         self.inner = inner
+        self.columns = columns
         self._target = Mixed(inner)
 
     @property
@@ -138,25 +140,7 @@ class MixedModel:
         """
         import pandas as pd
 
-        rng = np.random.default_rng(seed)
-        columns: dict[str, Array] = {}
-        for name, prior in zip(self.inner.names, self.inner.coefficients, strict=True):
-            if prior.precision > 0:
-                columns[name] = rng.normal(prior.mean, prior.sd, draws)
-        for term in self.inner.layout.terms:
-            for name, scale in zip(term.names, term.scales, strict=True):
-                columns[f"{name}_sigma"] = scale.draw(rng, draws)
-            if term.correlations:
-                z = _draw_partial(term, rng, draws)
-                R = term.correlation_matrices(z)
-                i, j = np.tril_indices(len(term.place), -1)
-                for a, b in zip(i, j, strict=True):
-                    pair = (
-                        f"[{term.names[b].rpartition('|')[0]}, {term.names[a].rpartition('|')[0]}]"
-                    )
-                    columns[f"{term.label}_corr{pair if len(i) > 1 else ''}"] = R[:, a, b]
-        columns["sigma"] = self.inner.layout.sigma.draw(rng, draws)
-        return pd.DataFrame(columns)
+        return pd.DataFrame(draw_prior(self.inner, draws, np.random.default_rng(seed)))
 
     def __repr__(self) -> str:
         design = self.inner.design
@@ -166,6 +150,55 @@ class MixedModel:
             f"{self.inner.formula.text}\n{design.N:,} rows, {groups}\n"
             f"likelihood: {self.structure}\n{priors}"
         )
+
+
+def draw_prior(model: Model, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Draw standard deviations, correlations and coefficients from their priors.
+
+    Parameters
+    ----------
+    model
+        The priors.
+    draws
+        Number of draws.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Shape (draws,) each; flat coefficients are left out.
+
+    Raises
+    ------
+    PriorError
+        If the prior of a standard deviation is improper.
+    """
+    columns: dict[str, Array] = {}
+    for name, prior in zip(model.names, model.coefficients, strict=True):
+        if prior.precision > 0:
+            columns[name] = rng.normal(prior.mean, prior.sd, draws)
+    for term in model.layout.terms:
+        for name, scale in zip(term.names, term.scales, strict=True):
+            columns[f"{name}_sigma"] = scale.draw(rng, draws)
+        if term.correlations:
+            R = term.correlation_matrices(_draw_partial(term, rng, draws))
+            i, j = np.tril_indices(len(term.place), -1)
+            columns |= dict(zip(correlation_names(term), R[:, i, j].T, strict=True))
+    columns["sigma"] = model.layout.sigma.draw(rng, draws)
+    return columns
+
+
+def correlation_names(term: TermPrior) -> list[str]:
+    """Name a term's correlations in the order (2,1), (3,1), (3,2), …: `x|g_corr[1, x]`.
+
+    A single one has no brackets: `Days|Subject_corr`.
+    """
+    columns = [name.rpartition("|")[0] for name in term.names]
+    i, j = np.tril_indices(len(columns), -1)
+    if len(i) == 1:
+        return [f"{term.label}_corr"]
+    return [f"{term.label}_corr[{columns[b]}, {columns[a]}]" for a, b in zip(i, j, strict=True)]
 
 
 def _positive(value: Any, name: str) -> float:
