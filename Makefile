@@ -8,7 +8,7 @@ endif
 VENV := .venv/$(TAG)
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test lint lint-style lint-types figures bench setup clean
+.PHONY: demo docs test lint lint-style lint-types figures bench calibrate setup clean
 
 setup: $(VENV)/.ready
 
@@ -48,5 +48,10 @@ figures: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/article.py
 
+calibrate: $(VENV)/.ready
+	@# 1,000 simulations of every engine, structure and family of priors; an interrupted run goes on.
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/calibrate.py --folder calibration
+
 clean:
-	rm -rf .venv demo docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo docs/_build build dist calibration
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis

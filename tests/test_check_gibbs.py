@@ -50,7 +50,9 @@ def test_a_planted_error_is_found_where_it_is_and_nowhere_else(error):
 
 
 @pytest.mark.parametrize(
-    "error", [e for e in planted.PLANTED if e.level == 0 and e.block != "sweep"], ids=str
+    "error",
+    [e for e in planted.PLANTED if e.level == 0 and e.block != "sweep"],
+    ids=lambda e: f"{e.model}, {e.block}: {e.what}",
 )
 def test_level_0_is_certain_at_any_seed(error):
     assert [error.block] == planted.found(error, seed=17)[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -467,3 +469,12 @@ def test_coefficients_take_normal_and_flat_priors(prior, mean, sd, precision):
     assert (made.mean, made.sd, made.precision) == (mean, sd, precision)
     assert isinstance(made, CoefficientPrior)
     assert coefficient_prior(made, "x") is made
+
+
+def test_half_t_priors_can_be_sent_to_another_process():
+    prior = half_t(2.5, df=4)
+    copy = pickle.loads(pickle.dumps(prior))
+    x = np.array([0.0, 0.3, 7.0])
+    np.testing.assert_array_equal(copy.logpdf(x), prior.logpdf(x))
+    np.testing.assert_array_equal(copy.rvs(3, random_state=1), prior.rvs(3, random_state=1))
+    assert scale_prior(copy, "sigma").text == "half_t(2.5, df=4)"

@@ -11,6 +11,8 @@ from ranef.version import __version__
 # seconds, and `ranef --help` or a plain import should not.
 _HOMES = {
     "AliasedWarning": "errors",
+    "Calibration": "verification.calibration_report",
+    "CalibrationError": "errors",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
@@ -25,8 +27,10 @@ _HOMES = {
     "SingleRowWarning": "errors",
     "dirichlet": "priors",
     "check_gibbs": "verification.check",
+    "calibrate": "verification.sbc",
     "fit": "fitting",
     "flat": "priors",
+    "geweke": "verification.geweke",
     "half_t": "priors",
     "jeffreys": "priors",
     "lkj": "priors",
@@ -39,6 +43,8 @@ _MODULES = ("article", "datasets")
 
 __all__ = [
     "AliasedWarning",
+    "Calibration",
+    "CalibrationError",
     "DataError",
     "Fit",
     "FormulaError",
@@ -54,11 +60,13 @@ __all__ = [
     "SingleRowWarning",
     "__version__",
     "article",
+    "calibrate",
     "check_gibbs",
     "datasets",
     "dirichlet",
     "fit",
     "flat",
+    "geweke",
     "half_t",
     "jeffreys",
     "lkj",
@@ -71,6 +79,7 @@ if TYPE_CHECKING:
     from ranef import article, datasets
     from ranef.errors import (
         AliasedWarning,
+        CalibrationError,
         DataError,
         FormulaError,
         IdentifiabilityError,
@@ -86,7 +95,10 @@ if TYPE_CHECKING:
     from ranef.fitting import Fit, fit, load
     from ranef.modelling import MixedModel, model
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
+    from ranef.verification.calibration_report import Calibration
     from ranef.verification.check import check_gibbs
+    from ranef.verification.geweke import geweke
+    from ranef.verification.sbc import calibrate
 
 
 def __getattr__(name: str) -> Any:

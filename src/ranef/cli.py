@@ -1,4 +1,4 @@
-"""The command line: `ranef fit`, `ranef article`, `ranef simulate`. No statistics here.
+"""The command line: `ranef fit`, `calibrate`, `article`, `simulate`. No statistics here.
 
 Every error is one line on standard error and exit code 2. Libraries are imported inside the
 commands, so that `ranef --help` answers at once.
@@ -20,6 +20,11 @@ from ranef.version import __version__
 
 __all__ = ["main"]
 
+_PRIOR_HELP = (
+    "Prior of one parameter, repeatable: 'sigma=half_t(50)', "
+    "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'."
+)
+_CALIBRATION_FILES = ("calibration.csv", "calibration.png")
 _FIT_FILES = ("draws.nc", "summary.csv", "report.html")
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -33,14 +38,7 @@ def cli() -> None:
 @cli.command("fit")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("formula")
-@click.option(
-    "--prior",
-    "priors",
-    multiple=True,
-    metavar="NAME=DIST",
-    help="Prior of one parameter, repeatable: 'sigma=half_t(50)', "
-    "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'.",
-)
+@click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
 @click.option("--se", default=None, metavar="COLUMN", help="Known standard errors, by row.")
 @click.option(
     "--aliased",
@@ -101,6 +99,68 @@ def fit_command(
             ),
         )
     click.echo(f"\nWritten: {', '.join(map(str, written))}")
+
+
+@cli.command("calibrate")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("formula")
+@click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
+@click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
+@click.option("--simulations", type=click.IntRange(min=1), default=1000, show_default=True)
+@click.option(
+    "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Of each posterior."
+)
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same ranks again.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="File from which an interrupted run goes on.",
+)
+@click.option(
+    "--out", type=_FOLDER, default=None, help="Folder for calibration.csv and calibration.png."
+)
+def calibrate_command(
+    file: Path,
+    formula: str,
+    priors: tuple[str, ...],
+    method: str,
+    simulations: int,
+    draws: int,
+    processes: int,
+    seed: int | None,
+    checkpoint: Path | None,
+    out: Path | None,
+) -> int:
+    """Check the sampler of FORMULA by simulation on the design of FILE.
+
+    Exit code 1 if it is not calibrated.
+
+    Example: ranef calibrate Dyestuff.csv "Yield ~ 1 + (1|Batch)" --processes 2
+    """
+    from ranef.modelling import model
+    from ranef.report import check_writable, write_files
+    from ranef.verification.sbc import calibrate
+
+    if out is not None:
+        check_writable(out, _CALIBRATION_FILES)
+    made = calibrate(
+        model(formula, file, priors=_priors(priors)),
+        simulations,
+        method=method,
+        draws=draws,
+        processes=processes,
+        file=checkpoint,
+        seed=seed,
+    )
+    click.echo(str(made))
+    if out is not None:
+        table = made.table().to_csv()
+        picture = made.plot().savefig
+        files = dict(zip(_CALIBRATION_FILES, (table, picture), strict=True))
+        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
+    return 0 if made.passed else 1
 
 
 @cli.command("article")

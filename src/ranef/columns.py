@@ -56,6 +56,8 @@ class Columns:
     sigma
         The residual SD of a row of weight one, in the units of the response, where standard errors
         are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
+    rows
+        The used columns of the complete rows, as they came.
     """
 
     y: Array
@@ -70,6 +72,7 @@ class Columns:
     dropped: int
     aliased: tuple[str, ...] = ()
     sigma: float | None = None
+    rows: pd.DataFrame | None = None
 
     @property
     def response(self) -> Array:
@@ -193,6 +196,7 @@ def evaluate(
         dropped=dropped,
         aliased=fixed.aliased,
         sigma=sigma,
+        rows=rows[used],
     )
 
 

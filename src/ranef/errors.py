@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AliasedWarning",
+    "CalibrationError",
     "DataError",
     "FormulaError",
     "IdentifiabilityError",
@@ -73,6 +74,10 @@ class IdentifiabilityError(RanefError):
 
 class ImproperPosteriorError(RanefError):
     """The posterior has no finite integral, so no draws from it exist."""
+
+
+class CalibrationError(RanefError):
+    """A sampler's draws do not follow the posterior that they claim; raised on request."""
 
 
 class IdentifiabilityWarning(UserWarning):

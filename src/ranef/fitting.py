@@ -22,6 +22,7 @@ from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.nuts import has_nuts
 from ranef.samplers.posterior import Request
+from ranef.source import GROUP, Source, read_source, rows_of
 from ranef.summary import effects_table, format_table, summarise
 from ranef.version import __version__
 
@@ -167,9 +168,10 @@ def fit(
             "priors": model.prior_texts(),
             "aliased": model.aliased,
             **({} if se is None else {"se": se}),
+            **({} if weights is None else {"weights": weights}),
         },
     )
-    made = Fit(tree)
+    made = Fit(tree, Source(model, columns))
     if not made.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "
@@ -279,7 +281,9 @@ class Fit:
     Parameters
     ----------
     draws
-        A DataTree as `ranef.fit` makes it; all methods read from it alone.
+        A DataTree as `ranef.fit` makes it.
+    source
+        Model and rows; None reads them from the tree, where a saved fit keeps them.
 
     Attributes
     ----------
@@ -288,8 +292,16 @@ class Fit:
         takes it.
     """
 
-    def __init__(self, draws: xr.DataTree) -> None:
+    def __init__(self, draws: xr.DataTree, source: Source | None = None) -> None:
         self.draws = draws
+        self._source = source
+
+    @property
+    def source(self) -> Source:
+        """The model and its rows, as the engine holds them."""
+        if self._source is None:
+            self._source = read_source(self.draws)
+        return self._source
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -337,9 +349,13 @@ class Fit:
         Parameters
         ----------
         path
-            The file, e.g. `"fit.nc"`; `ranef.load` reads it back.
+            The file, e.g. `"fit.nc"`; `ranef.load` reads it back. It holds the used columns of the
+            data too.
         """
-        save_tree(self.draws, path)
+        import xarray as xr
+
+        rows = rows_of(self.source.columns)
+        save_tree(self.draws.assign({GROUP: xr.DataTree(rows)}), path)
 
     def __str__(self) -> str:
         """The table a statistician would paste."""

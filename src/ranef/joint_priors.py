@@ -50,16 +50,22 @@ class InverseWishart:
         """
         S = np.array(self.scale)
         q = len(S)
-        root = np.exp(log_sd)[:, :, None] * correlation_root(z, q)
-        half = np.linalg.solve(root, np.linalg.cholesky(S))
-        log_det = 2 * np.log(np.einsum("nii->ni", root)).sum(axis=1)
         constant = (
             0.5 * self.df * (np.linalg.slogdet(S)[1] - q * np.log(2.0))
             - multigammaln(0.5 * self.df, q)
             + q * np.log(2.0)
         )
-        density = -0.5 * (self.df + q + 1) * log_det - 0.5 * (half**2).sum(axis=(1, 2))
-        return np.asarray(constant + density + (q + 1) * log_sd.sum(axis=1) + log_volume(z, q))
+        R, half = correlation_root(z, q), np.empty((len(z), q, q))
+        # Far out SDs overflow and correlations round to one: no density there, and no errors.
+        with np.errstate(all="ignore"):
+            right = np.exp(-log_sd)[:, :, None] * np.linalg.cholesky(S)
+            for i in range(q):
+                done = np.einsum("nk,nkj->nj", R[:, i, :i], half[:, :i])
+                half[:, i] = (right[:, i] - done) / R[:, i, i, None]
+            log_det = 2 * (log_sd + np.log(np.einsum("nii->ni", R))).sum(axis=1)
+            density = -0.5 * (self.df + q + 1) * log_det - 0.5 * (half**2).sum(axis=(1, 2))
+            out = constant + density + (q + 1) * log_sd.sum(axis=1) + log_volume(z, q)
+        return np.where(np.isfinite(out), out, -np.inf)
 
     def given(self, levels: int, squares: Array) -> InverseWishart:
         """The covariance given effects with sum of b b' = squares over this many levels."""

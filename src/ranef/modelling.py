@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from ranef.columns import Columns
     from ranef.mixed_model import Model
     from ranef.parameters import TermPrior
     from ranef.types import Array, Seed
 
-__all__ = ["MixedModel", "model"]
+__all__ = ["MixedModel", "correlation_names", "draw_prior", "model"]
 
 
 def model(
@@ -52,7 +53,7 @@ def model(
     ...                                 reml=True), 4)
     319.6543
     """
-    return MixedModel(build_model(formula, data, priors, weights, se=se, aliased=aliased)[0])
+    return MixedModel(*build_model(formula, data, priors, weights, se=se, aliased=aliased))
 
 
 class MixedModel:
@@ -60,12 +61,13 @@ class MixedModel:
 
     Parameters
     ----------
-    inner
+    inner, columns
         From `ranef.mixed_model.build_model`.
     """
 
-    def __init__(self, inner: Model) -> None:
+    def __init__(self, inner: Model, columns: Columns) -> None:
         self.inner = inner
+        self.columns = columns
         self._target = Mixed(inner)
 
     @property
@@ -146,24 +148,7 @@ class MixedModel:
         """
         import pandas as pd
 
-        rng = np.random.default_rng(seed)
-        columns: dict[str, Array] = {}
-        for name, prior in zip(self.inner.names, self.inner.coefficients, strict=True):
-            if prior.precision > 0:
-                columns[name] = rng.normal(prior.mean, prior.sd, draws)
-        layout = self.inner.layout
-        eta = layout.draw_prior(rng, draws)
-        scales, correlations = layout.scales(eta), layout.correlations(eta)
-        for term in layout.terms:
-            columns |= {f"{name}_sigma": scales[name] for name in term.names}
-            short = [name.rpartition("|")[0] for name in term.names]
-            for k, (a, b) in enumerate(zip(*np.tril_indices(len(short), -1), strict=True)):
-                if term.label in correlations:
-                    pair = f"[{short[b]}, {short[a]}]" if len(short) > 2 else ""
-                    columns[f"{term.label}_corr{pair}"] = correlations[term.label][:, k]
-        if layout.sigma is not None:
-            columns["sigma"] = np.exp(layout.tau(eta))
-        return pd.DataFrame(columns)
+        return pd.DataFrame(draw_prior(self.inner, draws, np.random.default_rng(seed)))
 
     def __repr__(self) -> str:
         design = self.inner.design
@@ -173,6 +158,56 @@ class MixedModel:
             f"{self.inner.formula.text}\n{design.N:,} rows, {groups}\n"
             f"likelihood: {self.structure}\n{priors}"
         )
+
+
+def draw_prior(model: Model, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Draw standard deviations, correlations and coefficients from their priors.
+
+    Parameters
+    ----------
+    model
+        The priors.
+    draws
+        Number of draws.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Shape (draws,) each; flat coefficients are left out.
+
+    Raises
+    ------
+    PriorError
+        If the prior of a standard deviation is improper.
+    """
+    columns: dict[str, Array] = {}
+    for name, prior in zip(model.names, model.coefficients, strict=True):
+        if prior.precision > 0:
+            columns[name] = rng.normal(prior.mean, prior.sd, draws)
+    layout = model.layout
+    eta = layout.draw_prior(rng, draws)
+    scales, correlations = layout.scales(eta), layout.correlations(eta)
+    for term in layout.terms:
+        columns |= {f"{name}_sigma": scales[name] for name in term.names}
+        if term.label in correlations:
+            columns |= dict(zip(correlation_names(term), correlations[term.label].T, strict=True))
+    if layout.sigma is not None:
+        columns["sigma"] = np.exp(layout.tau(eta))
+    return columns
+
+
+def correlation_names(term: TermPrior) -> list[str]:
+    """Name a term's correlations in the order (2,1), (3,1), (3,2), …: `x|g_corr[1, x]`.
+
+    A single one has no brackets: `Days|Subject_corr`.
+    """
+    columns = [name.rpartition("|")[0] for name in term.names]
+    i, j = np.tril_indices(len(columns), -1)
+    if len(i) == 1:
+        return [f"{term.label}_corr"]
+    return [f"{term.label}_corr[{columns[b]}, {columns[a]}]" for a, b in zip(i, j, strict=True)]
 
 
 def _positive(value: Any, name: str) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-__all__ = ["FitPlots"]
+__all__ = ["FitPlots", "figure_of"]
 
 # Levels that are drawn with their names.
 _NAMED = 60
@@ -50,7 +50,7 @@ class FitPlots:
         made = arviz_plots.plot_trace_dist(
             self._tree, var_names=self._parameters(), backend="matplotlib"
         )
-        return _figure(made)
+        return figure_of(made)
 
     def density(self, truth: Mapping[str, float] | None = None) -> Figure:
         """Posterior densities, with true values as red lines if they are known.
@@ -95,7 +95,7 @@ class FitPlots:
         if truth:
             values = {stored[name]: value for name, value in truth.items()}
             arviz_plots.add_lines(made, values=values, visuals={"ref_line": {"color": "red"}})
-        return _figure(made)
+        return figure_of(made)
 
     def effects(self, prob: float = 0.95) -> Figure:
         """Group effects in order of size, with normal intervals from their exact moments.
@@ -145,7 +145,7 @@ class FitPlots:
         return figure
 
 
-def _figure(made: Any) -> Figure:
+def figure_of(made: Any) -> Figure:
     """Take the matplotlib figure out of a plot collection; it shows where it is returned."""
     import matplotlib.pyplot as plt
 

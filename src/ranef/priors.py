@@ -151,6 +151,10 @@ def _half_t_family() -> Any:
         def _rvs(self, df: Array, size: Any = None, random_state: Any = None) -> Any:
             return np.abs(stats.t.rvs(df, size=size, random_state=random_state))
 
+        def __reduce__(self) -> Any:
+            # A class inside a function cannot be found by its name, so pickle asks the function.
+            return _half_t_family, ()
+
     return HalfT(a=0.0, name="half_t", shapes="df")
 
 

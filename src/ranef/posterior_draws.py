@@ -1,0 +1,91 @@
+"""Labelled draws back to the arrays that the engine works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.correlations import partial_correlations
+from ranef.marginal.mixed import Mixed
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.mixed_model import Model
+    from ranef.types import Array
+
+__all__ = ["PosteriorDraws", "posterior_draws", "stored_name"]
+
+
+@dataclass(frozen=True)
+class PosteriorDraws:
+    """n draws of everything but the group effects, chain after chain.
+
+    Attributes
+    ----------
+    target
+        Likelihood, and the effects given what follows.
+    eta
+        Parameter vectors of `ranef.parameters.Layout`, shape (n, d).
+    tau
+        Log residual SD, known or drawn, shape (n,).
+    beta, internal
+        Coefficients in the user's and in internal coordinates, shape (n, p).
+    chains
+        Number of chains.
+    """
+
+    target: Mixed
+    eta: Array
+    tau: Array
+    beta: Array
+    internal: Array
+    chains: int
+
+
+def stored_name(name: str) -> str:
+    """Name of a variable as the tree stores it: a slash would be read as a path."""
+    return name.replace("/", "\u2215")
+
+
+def posterior_draws(tree: xr.DataTree, model: Model) -> PosteriorDraws:
+    """Read draws out of a labelled tree.
+
+    Parameters
+    ----------
+    tree
+        From `ranef.draws.to_tree`.
+    model
+        The model that was fitted.
+
+    Returns
+    -------
+    PosteriorDraws
+    """
+    posterior = tree["posterior"].to_dataset()
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+
+    def flat(name: str) -> Array:
+        values = posterior[stored_name(name)].transpose("chain", "draw", ...).to_numpy()
+        return np.asarray(values.reshape(chains * draws, -1))
+
+    layout = model.layout
+    eta = np.empty((chains * draws, layout.size))
+    for term, (log_sd, z) in zip(layout.terms, layout.split(eta), strict=True):
+        for j, name in enumerate(term.names):
+            log_sd[:, j] = np.log(flat(f"{name}_sigma")[:, 0])
+        if term.correlations:
+            q = len(term.place)
+            R = np.tile(np.eye(q), (len(eta), 1, 1))
+            row, column = np.tril_indices(q, -1)
+            R[:, row, column] = R[:, column, row] = flat(f"{term.label}_corr")
+            z[:] = partial_correlations(R)
+    if layout.sigma is not None:
+        eta[:, -1] = np.log(flat("sigma")[:, 0])
+    beta = np.empty((len(eta), len(model.names)))
+    for fixed in model.terms:
+        beta[:, list(fixed.columns)] = flat(fixed.name)
+    internal = np.asarray(np.linalg.solve(model.design.T, (beta - model.design.beta_ls).T).T, float)
+    return PosteriorDraws(Mixed(model), eta, layout.tau(eta), beta, internal, chains)

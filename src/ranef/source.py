@@ -1,0 +1,130 @@
+"""The rows behind a fit, kept so that a loaded fit can answer what a fresh one can."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.errors import DataError
+from ranef.mixed_model import build_model
+from ranef.priors import parse_prior
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.columns import Columns
+    from ranef.mixed_model import Model
+
+__all__ = ["GROUP", "Source", "read_source", "rows_of"]
+
+# Group of the tree that holds the rows, by ArviZ's name for what is given.
+GROUP = "constant_data"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model and the rows it was made from.
+
+    Attributes
+    ----------
+    model
+        Design and priors.
+    columns
+        The rows, evaluated.
+    """
+
+    model: Model
+    columns: Columns
+
+
+def rows_of(columns: Columns) -> xr.Dataset:
+    """Write the used columns of the complete rows as a dataset that NetCDF can hold.
+
+    Parameters
+    ----------
+    columns
+        From `ranef.columns.evaluate`.
+
+    Returns
+    -------
+    xarray.Dataset
+        One variable per column, `c0`, `c1`, …, whose attribute `column` is its name (a table's
+        names may hold what NetCDF forbids) and whose attribute `categories` keeps the order of a
+        categorical's levels.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    variables = {}
+    frame = columns.rows
+    if frame is None:
+        raise DataError("These columns were not made from a table, so there are no rows to keep.")
+    for k, name in enumerate(frame.columns):
+        values = frame[name]
+        attributes = {"column": str(name)}
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            attributes["categories"] = json.dumps([str(c) for c in values.cat.categories])
+            array = np.asarray(values.astype(str), dtype=str)
+        elif values.dtype.kind in "iuf":
+            array = values.to_numpy()
+        elif values.dtype.kind == "b":
+            attributes["kind"] = "bool"
+            array = values.to_numpy(dtype=np.int8)
+        else:
+            array = np.asarray(values.astype(str), dtype=str)
+        variables[f"c{k}"] = ("__obs__", array, attributes)
+    return xr.Dataset(variables)
+
+
+def read_source(tree: xr.DataTree) -> Source:
+    """Build the model again from a saved fit.
+
+    Parameters
+    ----------
+    tree
+        A tree with the group `constant_data`.
+
+    Returns
+    -------
+    Source
+
+    Raises
+    ------
+    DataError
+        If the file was written without its rows.
+    """
+    import pandas as pd
+
+    if GROUP not in tree.children:
+        raise DataError(
+            "This fit was saved without its rows, so only its draws and tables are at hand; fit "
+            "again for predictions and comparisons."
+        )
+    columns = {}
+    for variable in tree[GROUP].to_dataset().data_vars.values():
+        values = pd.Series(variable.to_numpy())
+        if variable.dtype.kind not in "iuf":
+            values = values.astype(str)
+        if "categories" in variable.attrs:
+            values = pd.Series(pd.Categorical(values, json.loads(variable.attrs["categories"])))
+        if variable.attrs.get("kind") == "bool":
+            values = values.astype(bool)
+        columns[variable.attrs["column"]] = values
+    attrs = tree.attrs
+    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
+        return Source(
+            *build_model(
+                str(attrs["formula"]),
+                pd.DataFrame(columns),
+                priors,
+                attrs.get("weights"),
+                se=attrs.get("se"),
+                aliased="drop",
+            )
+        )

@@ -1,0 +1,219 @@
+"""Geweke's joint test of one sweep of a sampler, with independent chains and exact p-values.
+
+Two simulators draw parameters and data jointly: parameters from the prior and then data from the
+model, or a chain that alternates between a sweep of the sampler and fresh data (Geweke 2004, JASA
+99, 799). If the sweep leaves the posterior as it is, both have one distribution. A single long
+chain needs a standard error for its correlated draws, and z-tests with a poor one reject correct
+samplers. Here many short chains start from exact joint draws: under the hypothesis each is an
+exact joint draw after any number of sweeps, and independent of all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import CalibrationError, DataError
+from ranef.progress import track
+from ranef.verification.ranks import holm
+from ranef.verification.two_sample import two_sample_p_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+
+    from ranef.types import Array, Seed
+
+__all__ = ["JointTest", "geweke"]
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """The result of `ranef.geweke`.
+
+    Attributes
+    ----------
+    names
+        The test quantities.
+    fresh
+        Their values at exact joint draws, shape (chains, Q).
+    swept
+        Their values at the ends of chains, shape (chains, Q); independent of `fresh`.
+    p_values
+        Exact two-sample p-values, shape (Q,).
+    sweeps
+        Sweeps of each chain.
+    error_rate
+        Chance that a correct update fails.
+    """
+
+    names: tuple[str, ...]
+    fresh: Array
+    swept: Array
+    p_values: Array
+    sweeps: int
+    error_rate: float
+
+    @cached_property
+    def adjusted(self) -> Array:
+        """The p-values adjusted for their number by Holm's method, shape (Q,)."""
+        return holm(self.p_values)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no adjusted p-value is as small as the error rate."""
+        return bool(self.adjusted.min() > self.error_rate)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the two simulators agree, and where they do not."""
+        counted = f"{len(self.fresh):,} chains of {self.sweeps} sweeps"
+        closing = f"A correct update fails with probability {self.error_rate:.3g} at most."
+        if self.passed:
+            return (
+                f"The update keeps the joint distribution: {counted}, {len(self.names)} "
+                f"quantities, smallest adjusted p-value {self.adjusted.min():.3f}. {closing}"
+            )
+        failed = np.flatnonzero(self.adjusted <= self.error_rate)
+        order = failed[np.argsort(self.adjusted[failed], kind="stable")]
+        shown = ", ".join(f"{self.names[j]} (adjusted p {self.adjusted[j]:.0e})" for j in order[:5])
+        return f"The update does NOT keep the joint distribution: {counted}, {shown}. {closing}"
+
+    def table(self) -> pd.DataFrame:
+        """Means and SDs under both simulators.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index: quantity. `prior_mean`, `chain_mean` and their standard errors `prior_se`,
+            `chain_se` (all values are independent), `prior_sd`, `chain_sd`, `p_value`, `adjusted`.
+        """
+        import pandas as pd
+
+        root = np.sqrt(len(self.fresh))
+        columns: dict[str, Array] = {}
+        for name, values in (("prior", self.fresh), ("chain", self.swept)):
+            sd = values.std(axis=0, ddof=1)
+            columns |= {
+                f"{name}_mean": values.mean(axis=0), f"{name}_se": sd / root, f"{name}_sd": sd
+            }  # fmt: skip
+        columns |= {"p_value": self.p_values, "adjusted": self.adjusted}
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="quantity"))
+
+    def raise_if_failed(self) -> None:
+        """Raise where the update is wrong, for use in tests.
+
+        Raises
+        ------
+        CalibrationError
+            With the verdict.
+        """
+        if not self.passed:
+            raise CalibrationError(self.verdict, test=self)
+
+    def __str__(self) -> str:
+        """The table and the verdict."""
+        table = self.table().rename_axis(None).to_string(float_format="{:.4g}".format)
+        return f"{table}\n\n{self.verdict}"
+
+    __repr__ = __str__
+
+
+def geweke(
+    draw_parameters: Callable[[np.random.Generator], Any],
+    draw_data: Callable[[Any, np.random.Generator], Any],
+    update: Callable[[Any, Any, np.random.Generator], Any],
+    quantities: Callable[[Any, Any], Mapping[str, float]],
+    *,
+    chains: int = 1000,
+    sweeps: int = 20,
+    error_rate: float = 0.01,
+    seed: Seed = None,
+    progress: bool = True,
+) -> JointTest:
+    """Test whether one sweep of a sampler leaves the joint distribution as it is.
+
+    Parameters
+    ----------
+    draw_parameters
+        `draw_parameters(rng)`: everything that a sweep changes, latent variables included, from
+        the prior. Any object; it is handed on as it is.
+    draw_data
+        `draw_data(parameters, rng)`: data from the model.
+    update
+        `update(parameters, data, rng)`: the parameters after one sweep. It must leave what it is
+        given unchanged.
+    quantities
+        `quantities(parameters, data)`: numbers by name to be compared. Put the log likelihood
+        among them, and products of parameters with data.
+    chains
+        Number of chains, and of exact joint draws to compare them with.
+    sweeps
+        Sweeps of each chain, with fresh data after each. More let a wrong update drift further.
+    error_rate
+        Chance that a correct update fails (Holm's adjustment over the quantities). The p-values
+        are exact, so it holds for any model and any number of chains.
+    seed
+        Integer or `numpy.random.Generator`.
+    progress
+        Show a bar on anything that takes more than a second.
+
+    Returns
+    -------
+    JointTest
+        `passed`, `verdict`, `table()`, `raise_if_failed()`.
+
+    Raises
+    ------
+    DataError
+        If the numbers make no sense, or a quantity is not a number.
+
+    Notes
+    -----
+    The test looks at what a sweep preserves. A sweep that changes nothing passes, so convergence
+    is a question of its own; `ranef.calibrate` asks it.
+
+    Examples
+    --------
+    A mean with a N(0, 1) prior and one observation of variance 1, drawn from its posterior:
+
+    >>> result = geweke(
+    ...     lambda rng: rng.normal(),
+    ...     lambda mu, rng: rng.normal(mu),
+    ...     lambda mu, y, rng: rng.normal(y / 2, 0.5**0.5),
+    ...     lambda mu, y: {"mu": mu, "mu y": mu * y},
+    ...     chains=200, seed=1)
+    >>> result.passed
+    True
+    """
+    for name, value, least in (("chains", chains, 2), ("sweeps", sweeps, 1)):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise DataError(f"{name} is {value!r}; a whole number from {least} is expected.")
+    if not 0 < error_rate < 1:
+        raise DataError(f"error_rate is {error_rate!r}; a number between 0 and 1 is expected.")
+    streams = np.random.default_rng(seed).spawn(2 * chains + 1)
+    fresh, swept = [], []
+    for i in track(range(chains), "Joint test", show=progress):
+        rng = streams[2 * i]
+        parameters = draw_parameters(rng)
+        fresh.append(quantities(parameters, draw_data(parameters, rng)))
+        rng = streams[2 * i + 1]
+        parameters = draw_parameters(rng)
+        data = draw_data(parameters, rng)
+        for _ in range(sweeps):
+            parameters = update(parameters, data, rng)
+            data = draw_data(parameters, rng)
+        swept.append(quantities(parameters, data))
+    names = tuple(fresh[0])
+    first, second = (
+        np.array([[float(q[n]) for n in names] for q in made]) for made in (fresh, swept)
+    )
+    broken = np.isnan(first).any(axis=0) | np.isnan(second).any(axis=0)
+    if broken.any():
+        raise DataError(f"Quantity {names[int(broken.argmax())]!r} is not a number.")
+    p = [two_sample_p_value(a, b, streams[-1]) for a, b in zip(first.T, second.T, strict=True)]
+    return JointTest(names, first, second, np.array(p), int(sweeps), error_rate)

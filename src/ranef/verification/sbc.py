@@ -1,0 +1,237 @@
+"""Simulation-based calibration: the rank of the truth among posterior draws is uniform.
+
+Cook, Gelman and Rubin (2006), Talts et al. (2018, arXiv:1804.06788); with a test quantity that
+depends on the data, Modrák et al. (2023, Bayesian Analysis).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.errors import DataError, nearest
+from ranef.modelling import MixedModel
+from ranef.progress import track
+from ranef.samplers import SAMPLERS
+from ranef.verification.calibration_report import Calibration
+from ranef.verification.checkpoint import State, load_state, save_state
+from ranef.verification.experiments import ModelExperiment, OwnExperiment
+from ranef.verification.simulation import check_drawable
+from ranef.verification.workers import run_simulations
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from ranef.types import Seed
+    from ranef.verification.experiments import Experiment
+
+__all__ = ["calibrate"]
+
+# Seconds between two writings of the checkpoint.
+_SAVE_EVERY = 5.0
+
+
+def calibrate(
+    model: MixedModel | Callable[..., Mapping[str, Any]],
+    simulations: int = 1000,
+    *,
+    method: str = "exact",
+    draws: int = 99,
+    warmup: int = 500,
+    simulate: Callable[..., tuple[Mapping[str, Any], Any]] | None = None,
+    log_likelihood: Callable[..., float] | None = None,
+    error_rate: float = 0.01,
+    processes: int = 1,
+    file: str | os.PathLike[str] | None = None,
+    seed: Seed = None,
+    progress: bool = True,
+) -> Calibration:
+    """Check a sampler by simulation: the truth should rank uniformly among its posterior draws.
+
+    Each simulation draws parameters from the prior, data from the model at these parameters, and
+    fits the data. If the draws follow the posterior, the rank of each true value among them is
+    uniform. An exact test says whether it is, for all quantities together at one error rate.
+
+    Parameters
+    ----------
+    model
+        From `ranef.model`: design and priors are used, the response only for default priors. Or a
+        function of your own, `fit(data, rng) -> {name: draws}`, with draws along the first axis;
+        then `simulate` says where data come from.
+    simulations
+        How many data sets to simulate. 1,000 find draws that are off by a fifth of a posterior
+        SD, or that spread a fifth too much or too little; 100 find half an SD (docs/calibrate.md).
+    method
+        The sampler, `"exact"` or `"gibbs"`; only with a model.
+    draws
+        Posterior draws among which the truth is ranked, L. Ranks run from 0 to L; 99 make round
+        coverages.
+    warmup
+        Gibbs sweeps before a draw counts. Every draw ends a chain of its own, so that the draws
+        are independent.
+    simulate
+        `simulate(rng) -> (parameters, data)`, parameters by name, each a number or an array.
+    log_likelihood
+        `log_likelihood(parameters, data)`, a number, as a further test quantity. Without one that
+        looks at the data a sampler that ignores them would pass. Models have their own.
+    error_rate
+        Chance that a correct sampler fails (Holm's adjustment over all quantities).
+    processes
+        How many simulations run side by side; 1 stays in this process. Results do not depend on
+        it.
+    file
+        A checkpoint, written every few seconds. If it exists the run goes on where it stopped,
+        and ends as if it had never stopped; with more `simulations` than before it adds the rest.
+    seed
+        Integer or `numpy.random.Generator`. Without one, that of `file` if it exists.
+    progress
+        Show a bar on anything that takes more than a second.
+
+    Returns
+    -------
+    Calibration
+        `passed`, `verdict`, `table()`, `plot()`, `ranks`, `pit`, `raise_if_failed()`, `save()`.
+
+    Raises
+    ------
+    PriorError
+        If a standard deviation has an improper prior, from which nothing can be drawn.
+    DataError
+        If arguments do not fit together, a fit gives fewer draws than asked for, or `file` belongs
+        to another calibration.
+
+    Notes
+    -----
+    *Flat coefficients.* A coefficient with a flat prior cannot be drawn and is held at its
+    least-squares value. Ranks are uniform all the same: shifting the data by X d shifts the
+    posterior of beta by d and nothing else, so neither the posterior of the SDs, correlations and
+    effects nor that of beta minus its true value depends on where beta is.
+
+    *Test quantities.* Coefficients, SDs, correlations, `sigma`, the first level of each effect,
+    the log likelihood, and two derived ones, `total_variance` and `group_share`. For random
+    intercepts fitted by quadrature the rows marked `(exact)` use the posterior distribution
+    function itself instead of draws.
+
+    *Your own Markov chain.* Correlated draws make ranks pile up at both ends. Thin the chain until
+    its draws are nearly independent; more than `draws` of them are thinned evenly. Draws worth
+    L / k independent ones raise the variance of the ranks by a share of about 2 (k - 1) / L.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.model("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"))
+    >>> result = rf.calibrate(model, simulations=20, seed=1)
+    >>> result.passed
+    True
+    """
+    _check_numbers(simulations, draws, warmup, processes, error_rate)
+    experiment = _experiment(model, method, warmup, simulate, log_likelihood)
+    given = experiment.description() | {"draws": int(draws)}
+    state = _begin(given, seed, file).resized(simulations)
+    entropy = int(state.settings["seed"])
+    todo = [int(i) for i in np.flatnonzero(~state.done[:simulations])]
+    fresh = []
+    saved = time.perf_counter()
+    made = run_simulations(experiment, entropy, todo, int(draws), int(processes))
+    try:
+        for _ in track(todo, "Calibrating", show=progress):
+            fresh.append(next(made))
+            if file is not None and time.perf_counter() - saved > _SAVE_EVERY:
+                state, fresh = state.with_outcomes(fresh), []
+                save_state(state, file)
+                saved = time.perf_counter()
+    finally:
+        made.close()
+        state = state.with_outcomes(fresh)
+        if file is not None:
+            save_state(state, file)
+    return Calibration(
+        names=state.names,
+        ranks=state.ranks[:simulations],
+        pit=state.pit[:simulations],
+        settings=state.settings,
+        error_rate=error_rate,
+    )
+
+
+def _experiment(
+    model: Any,
+    method: str,
+    warmup: int,
+    simulate: Callable[..., tuple[Mapping[str, Any], Any]] | None,
+    log_likelihood: Callable[..., float] | None,
+) -> Experiment:
+    """Make the experiment that the arguments mean."""
+    if isinstance(model, MixedModel):
+        if simulate is not None or log_likelihood is not None:
+            raise DataError(
+                "simulate and log_likelihood came with a model, which has its own; give them with "
+                "a function instead."
+            )
+        if method not in SAMPLERS:
+            raise DataError(f"method is {method!r}. {nearest(str(method), SAMPLERS)}")
+        check_drawable(model.inner)
+        return ModelExperiment(model.inner, model.columns, method, warmup)
+    if not callable(model):
+        raise DataError(
+            f"model is a {type(model).__name__}; rf.model(formula, data) is expected, or a "
+            "function fit(data, rng) with simulate=."
+        )
+    if simulate is None:
+        raise DataError(
+            "A function came without simulate=; simulate(rng) -> (parameters, data) is expected."
+        )
+    return OwnExperiment(model, simulate, log_likelihood)
+
+
+def _begin(given: dict[str, Any], seed: Seed, file: str | os.PathLike[str] | None) -> State:
+    """Read the checkpoint if there is one and it belongs to this calibration, else start afresh."""
+    if file is None or not Path(file).exists():
+        state = State.empty(given | {"seed": _entropy(seed)})
+        if file is not None:
+            # Before the work whose result is to be written.
+            save_state(state, file)
+        return state
+    state = load_state(file)
+    wanted = given | {"seed": state.settings.get("seed") if seed is None else _entropy(seed)}
+    for name in wanted.keys() | state.settings.keys():
+        if wanted.get(name) != state.settings.get(name):
+            raise DataError(
+                f"File '{file}' belongs to another calibration: its {name} is "
+                f"{state.settings.get(name)!r}, here it is {wanted.get(name)!r}. Choose another "
+                "file, or delete this one."
+            )
+    return state
+
+
+def _entropy(seed: Seed) -> int:
+    """Turn a seed into the number from which every simulation's streams come."""
+    try:
+        if seed is None or isinstance(seed, (int, np.integer)):
+            made = np.random.SeedSequence(None if seed is None else int(seed)).entropy
+            return int(made)  # type: ignore[arg-type]
+        return int(np.random.default_rng(seed).integers(2**63))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
+            "expected."
+        ) from None
+
+
+def _check_numbers(
+    simulations: Any, draws: Any, warmup: Any, processes: Any, error_rate: Any
+) -> None:
+    """Check the plain arguments."""
+    least = {"simulations": 1, "draws": 1, "warmup": 0, "processes": 1}
+    given = {
+        "simulations": simulations, "draws": draws, "warmup": warmup, "processes": processes
+    }  # fmt: skip
+    for name, value in given.items():
+        if not isinstance(value, (int, np.integer)) or value < least[name]:
+            raise DataError(f"{name} is {value!r}; a whole number from {least[name]} is expected.")
+    if not 0 < error_rate < 1:
+        raise DataError(f"error_rate is {error_rate!r}; a number between 0 and 1 is expected.")
