@@ -42,6 +42,7 @@ STRUCTURES = {
     "nested": "y ~ 1 + (1|h/g)",
     "crossed, small rest": "y ~ x + (1|g) + (1|h)",
     "crossed, Schur": "y ~ 1 + (1|a) + (1|b)",
+    "known errors": "y ~ x + (1|g)",
 }
 FAMILIES = {
     "half_t": lambda s: f"half_t({s})",
@@ -60,6 +61,14 @@ GRID = [
 ]
 GIBBS = GRID[::2]
 FULL = [Cell(structure, family) for structure in STRUCTURES for family in FAMILIES]
+# Priors that join several standard deviations.
+JOINT = [
+    Cell("random intercept", "shares"),
+    Cell("correlated slopes", "shares"),
+    Cell("crossed, small rest", "shares"),
+    Cell("correlated slopes", "wishart"),
+]
+GRID, GIBBS, FULL = GRID + JOINT, GIBBS + JOINT, FULL + JOINT
 
 
 def frame(structure: str) -> pd.DataFrame:
@@ -82,17 +91,24 @@ def frame(structure: str) -> pd.DataFrame:
 def model_of(cell: Cell) -> rf.MixedModel:
     """Make the model of a cell, with normal priors on coefficients in half of them."""
     formula, data = STRUCTURES[cell.structure], frame(cell.structure)
-    prior = FAMILIES[cell.family]
-    weights = "w" if cell.structure == "weights" else None
+    prior = FAMILIES.get(cell.family, FAMILIES["half_t"])
+    rows = {"weights": {"weights": "w"}, "known errors": {"se": "w"}}.get(cell.structure, {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rf.IdentifiabilityWarning)
-        bare = rf.model(formula, data, weights=weights).priors
-        priors: dict[str, Any] = {"sigma": prior(1)}
+        warnings.simplefilter("ignore", rf.NestingWarning)
+        bare = rf.model(formula, data, **rows).priors
+        if cell.family == "shares":
+            given = {"total_sigma": "half_t(2)", "shares": "dirichlet(1.5)"}
+            return rf.model(formula, data, priors=given, **rows)
+        if cell.family == "wishart":
+            given = {"sigma": "half_t(1)", "x|g": "invwishart(5, scale=[[3, 0.5], [0.5, 2]])"}
+            return rf.model(formula, data, priors=given, **rows)
+        priors: dict[str, Any] = {} if "se" in rows else {"sigma": prior(1)}
         priors |= {name: prior(1.5) for name in bare if "|" in name and not name.endswith("_corr")}
         priors |= {name: "lkj(2)" for name in bare if name.endswith("_corr")}
         if cell.family in ("half_t", "exponential", "uniform"):
             priors |= {n: "norm(0.5, 1)" for n in bare if n != "sigma" and "|" not in n}
-        return rf.model(formula, data, priors=priors, weights=weights)
+        return rf.model(formula, data, priors=priors, **rows)
 
 
 ARTICLE = {"a_sigma_e": 3.0, "b_sigma_e": 2.0, "a_sigma_x": 2.0, "b_sigma_x": 4.0}

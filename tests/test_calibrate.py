@@ -579,7 +579,7 @@ def test_improper_priors_on_sds_are_refused(priors, told):
         ({"draws": 2.5}, "draws is 2.5"),
         ({"processes": 0}, "processes is 0"),
         ({"error_rate": 0}, "error_rate is 0"),
-        ({"method": "nuts"}, "method is 'nuts'"),
+        ({"method": "vb"}, "method is 'vb'"),
         ({"simulate": simulate}, "came with a model"),
         ({"seed": "one"}, "seed is 'one'"),
         ({"model": 3}, r"model is a int; rf.model\(formula, data\)"),

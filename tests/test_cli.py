@@ -199,6 +199,18 @@ def test_article_prints_the_study_and_writes_its_page(run, tmp_path):
     assert page.count("<svg") == page.count("<img") == 1
 
 
+@pytest.mark.parametrize("scenario", [1, 8])
+def test_article_check_finds_the_wrong_term(run, scenario):
+    code, out, err = run("article", "--check", "--scenario", scenario)
+    assert (code, err) == (0, "")
+    printed, corrected = out.split("The sampler, corrected")
+    assert (
+        "update 'X' uses precision 2/sigma2_x + 1/sigma2_e; log_joint implies "
+        "1/sigma2_x + 2/sigma2_e"
+    ) in printed
+    assert "Gibbs check passed" in corrected
+
+
 def test_simulate_writes_the_articles_numbers(run, tmp_path):
     code, out, _ = run("simulate", "--n", 100)
     assert code == 0

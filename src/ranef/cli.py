@@ -170,8 +170,14 @@ def calibrate_command(
 @click.option("--draws", type=click.IntRange(min=200), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=47403, show_default=True)
 @click.option("--out", type=_FOLDER, default=None, help="Folder for report.html with pictures.")
-def article_command(scenario: int | None, draws: int, seed: int, out: Path | None) -> None:
+@click.option("--check", is_flag=True, help="Check the sampler's updates instead of running it.")
+def article_command(
+    scenario: int | None, draws: int, seed: int, out: Path | None, check: bool
+) -> None:
     """Run the article's scenarios: as printed, corrected, and exactly."""
+    if check:
+        _check_article(scenario)
+        return
     from ranef.article import study
     from ranef.article.story import tell
     from ranef.console import print_study
@@ -184,6 +190,15 @@ def article_command(scenario: int | None, draws: int, seed: int, out: Path | Non
     if out is not None:
         (page,) = write_files(out, {"report.html": study_page(made)})
         click.echo(f"\nWritten: {page}")
+
+
+def _check_article(scenario: int | None) -> None:
+    """Replay the article's updates, as printed and corrected."""
+    from ranef.article import SCENARIOS
+    from ranef.article.check import check_article
+
+    for name, made in check_article(SCENARIOS[(scenario or 1) - 1].data()).items():
+        click.echo(f"The sampler, {name}\n\n{made}\n")
 
 
 @cli.command("simulate")
