@@ -233,8 +233,12 @@ def test_text_is_the_table_with_two_digits_of_the_sd(which, request):
     assert lines[13].startswith(
         "Priors       Intercept ~ flat, x ~ flat, f[b] ~ flat, f[c] ~ flat, 1|g ~"
     )
-    assert lines[14] == f"Certificate  {made.certificate}"
-    assert len(lines) == 15
+    # Priors are wrapped between two of them, never within one.
+    priors = " ".join(line.strip() for line in lines[13:-1]).removeprefix("Priors").strip()
+    given = json.loads(made.draws.attrs["priors"])
+    assert priors == ", ".join(f"{k} ~ {v}" for k, v in given.items())
+    assert max(len(line) for line in lines) <= 100
+    assert lines[-1] == f"Certificate  {made.certificate}"
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,7 @@ def crossed_frame(seed: int = 3) -> pd.DataFrame:
 def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error(monkeypatch):
     frame = crossed_frame()
     formula = "y ~ 1 + (1|a) + (1|b)"
+    monkeypatch.setattr(expensive_module, "_PATIENCE", 0.01)
     fit = rf.fit(formula, frame, seed=1)
     assert fit.certificate.surrogate_error is not None
     assert fit.certificate.surrogate_error < 1e-4
@@ -205,8 +206,11 @@ def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error
     truth = target.log_density(np.log(np.column_stack(sd)))
     told = fit.draws["sample_stats"]["lp"].to_numpy().ravel()[:40]
     np.testing.assert_allclose(told, truth, atol=1e-3)
-    monkeypatch.setattr(expensive_module, "_PATIENCE", 0.01)
     monkeypatch.setattr("ranef.marginal.surrogate._DEGREES", {2: (1,)})
+    direct = rf.fit(formula, frame, seed=1)
+    assert direct.certificate.surrogate_error is None  # a poor one is given up where that is cheap
+    assert direct.certificate.trusted
+    monkeypatch.setattr("ranef.samplers.exact._PATIENCE", 0.0)
     with pytest.warns(rf.ReliabilityWarning, match="interpolation is off"):
         poor = rf.fit(formula, frame, seed=1)
     assert not poor.certificate.trusted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE, pareto_k
+from ranef.samplers.coverage import LARGEST_ERROR, LARGEST_K, LEAST_ACCEPTANCE, pareto_k
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,7 +72,7 @@ class Certificate:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
         if self.divergences:
             found.append(f"{self.divergences} divergent trajectories")
-        if self.surrogate_error is not None and self.surrogate_error > 0.01:
+        if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
             found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
         if self.ess < 400:
             found.append(f"the smallest ESS is {self.ess:.0f}, below 400")

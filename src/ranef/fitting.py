@@ -283,7 +283,7 @@ class Fit:
     draws
         A DataTree as `ranef.fit` makes it.
     source
-        Model and rows; None reads them from the tree, where a saved fit keeps them.
+        Model and rows, or the stored rows to build them from when they are asked for.
 
     Attributes
     ----------
@@ -292,15 +292,15 @@ class Fit:
         takes it.
     """
 
-    def __init__(self, draws: xr.DataTree, source: Source | None = None) -> None:
+    def __init__(self, draws: xr.DataTree, source: Source | xr.Dataset | None = None) -> None:
         self.draws = draws
         self._source = source
 
     @property
     def source(self) -> Source:
         """The model and its rows, as the engine holds them."""
-        if self._source is None:
-            self._source = read_source(self.draws)
+        if not isinstance(self._source, Source):
+            self._source = read_source(self.draws.attrs, self._source)
         return self._source
 
     @cached_property
@@ -381,4 +381,6 @@ def load(path: str | os.PathLike[str]) -> Fit:
     DataError
         If the file is missing or holds no fit.
     """
-    return Fit(load_tree(path))
+    tree = load_tree(path)
+    rows = tree[GROUP].to_dataset() if GROUP in tree.children else None
+    return Fit(tree.filter(lambda node: node.name != GROUP), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from ranef.mixed_model import build_model
 from ranef.priors import parse_prior
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import xarray as xr
 
     from ranef.columns import Columns
@@ -80,13 +82,15 @@ def rows_of(columns: Columns) -> xr.Dataset:
     return xr.Dataset(variables)
 
 
-def read_source(tree: xr.DataTree) -> Source:
+def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
     """Build the model again from a saved fit.
 
     Parameters
     ----------
-    tree
-        A tree with the group `constant_data`.
+    attrs
+        Attributes of the fit's tree: formula, priors, weights.
+    rows
+        What `rows_of` wrote.
 
     Returns
     -------
@@ -99,13 +103,13 @@ def read_source(tree: xr.DataTree) -> Source:
     """
     import pandas as pd
 
-    if GROUP not in tree.children:
+    if rows is None:
         raise DataError(
             "This fit was saved without its rows, so only its draws and tables are at hand; fit "
             "again for predictions and comparisons."
         )
     columns = {}
-    for variable in tree[GROUP].to_dataset().data_vars.values():
+    for variable in rows.data_vars.values():
         values = pd.Series(variable.to_numpy())
         if variable.dtype.kind not in "iuf":
             values = values.astype(str)
@@ -114,7 +118,6 @@ def read_source(tree: xr.DataTree) -> Source:
         if variable.attrs.get("kind") == "bool":
             values = values.astype(bool)
         columns[variable.attrs["column"]] = values
-    attrs = tree.attrs
     priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted

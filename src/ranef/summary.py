@@ -164,7 +164,7 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
         for r in body
     ]
     dropped = f" ({attrs['dropped']:,} with missing values left out)" if attrs["dropped"] else ""
-    priors = ", ".join(f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items())
+    priors = [f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items()]
     groups = count_levels(json.loads(attrs["groups"]))
     how = {"exact": "independent", "gibbs": "Gibbs", "nuts": "NUTS"}[attrs["method"]] + " draws"
     return "\n".join(
@@ -176,10 +176,21 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
             *[line.rstrip() for line in lines],
             "",
             *[f"{title:13}{text}" for title, text in model_notes(attrs).items()],
-            f"Priors       {priors}",
+            *_wrapped("Priors", priors),
             f"Certificate  {certificate}",
         ]
     )
+
+
+def _wrapped(title: str, items: list[str], width: int = 100) -> list[str]:
+    """Lines of a comma-separated list that break between items only."""
+    lines = [f"{title:13}"]
+    for i, item in enumerate(items):
+        item += "," if i + 1 < len(items) else ""
+        if len(lines[-1]) > 13 and len(lines[-1]) + len(item) > width:
+            lines.append(" " * 13)
+        lines[-1] += f"{item} "
+    return [line.rstrip() for line in lines]
 
 
 def count_levels(groups: Mapping[str, int]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ranef.marginal.mixed import Mixed
-from ranef.samplers.coverage import shortfall
+from ranef.samplers.coverage import LARGEST_ERROR, shortfall
 from ranef.samplers.independence import sample_independent
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
 from ranef.samplers.ratio import sample_ratio
@@ -48,7 +48,8 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
     sample = sample_ratio if model.random_intercept else sample_independent
     made = sample(model, request, rng)
     reason = shortfall(made)
-    if reason is not None and made.surrogate_error is not None:
+    error = made.surrogate_error
+    if error is not None and (reason is not None or error > LARGEST_ERROR):
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
         if Mixed(model).structure.cost * _EVALUATIONS > _PATIENCE:
             return made
