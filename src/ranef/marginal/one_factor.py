@@ -65,8 +65,21 @@ class OneFactor:
             Their conditional covariance given coefficients / sigma^2, by level, (n, G, q, q).
         """
         half, _ = root_of_k(roots[0], self._sums.ZZ)
-        K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
-        return [np.matmul(K, self._sums.ZA)], [K]
+        K = np.einsum("ndka,ndkb->ndab", half, half)
+        ZA, kind = self._sums.ZA, self._sums.kind
+        n, D, q = K.shape[:3]
+        G, _, M = ZA.shape
+        if 2 * D > G:
+            K = K[:, kind]
+            return [np.matmul(K, ZA)], [K]
+        # Few classes: one large product for each instead of one small product for each group.
+        B = np.empty((n, G, q, M))
+        for d in range(D):
+            own = np.flatnonzero(kind == d)
+            flat = ZA[own].transpose(1, 0, 2).reshape(q, -1)
+            product = (K[:, d].reshape(n * q, q) @ flat).reshape(n, q, len(own), M)
+            B[:, own] = product.transpose(0, 2, 1, 3)
+        return [B], [K[:, kind]]
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """Sum over levels of the effects' posterior second moments, per factor.

@@ -146,7 +146,7 @@ def fit_mixture(
         w /= w.sum()
         efficiency = float(1 / (w @ w * size))
         middle = w @ x
-        spread = _spread(x - middle, w)
+        spread = _spread((x - middle)[None], w[None])[0]
         if efficiency > best_efficiency:
             best, best_efficiency, wide = mixture, efficiency, (middle, spread)
         if (round_ > 0 and best_efficiency > _GOOD) or round_ == _MOST_ROUNDS - 1:
@@ -174,10 +174,24 @@ def fit_mixture(
 
 
 def _spread(gap: Array, w: Array) -> Array:
-    """Cholesky factor of a weighted covariance, kept positive definite."""
-    cover = (w[:, None] * gap).T @ gap
-    cover[np.diag_indices_from(cover)] *= 1 + 1e-6
-    cover[np.diag_indices_from(cover)] += 1e-12
+    """Cholesky factors of weighted covariances, kept positive definite.
+
+    Parameters
+    ----------
+    gap
+        Deviations, shape (k, n, d).
+    w
+        Weights, shape (k, n).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (k, d, d).
+    """
+    cover = (w[:, :, None] * gap).transpose(0, 2, 1) @ gap
+    diagonal = np.arange(gap.shape[2])
+    cover[:, diagonal, diagonal] *= 1 + 1e-6
+    cover[:, diagonal, diagonal] += 1e-12
     return np.asarray(np.linalg.cholesky(cover))
 
 
@@ -194,8 +208,7 @@ def _em(x: Array, w: Array, mixture: Mixture) -> Mixture:
         u = share * ((df + d) / (df + squares))
         centers = (u @ x) / u.sum(axis=1, keepdims=True)
         u /= total[:, None]
-        roots = [_spread(x - m, v) for m, v in zip(centers, u, strict=True)]
-        mixture = Mixture(df, total / total.sum(), centers, np.array(roots))
+        mixture = Mixture(df, total / total.sum(), centers, _spread(x - centers[:, None], u))
     return mixture
 
 

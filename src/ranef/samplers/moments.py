@@ -59,13 +59,14 @@ def mixed_moments(target: Mixed, eta: Array, profile: Profile) -> dict[str, tupl
         c = np.column_stack([-mean, np.ones(len(at))])
         response, covariance = target.structure.solve(model.layout.roots(eta[at]))
         for f, (B, C) in enumerate(zip(response, covariance, strict=True)):
-            b = np.einsum("ngqk,nk->ngq", B, c)
+            flat = B.reshape(len(at), -1, P)
+            b = (flat @ c[:, :, None]).reshape(B.shape[:3])
             first[f] += b.sum(axis=0)
             second[f] += (b**2).sum(axis=0)
             second[f] += np.einsum("n,ngqq->gq", np.exp(2 * tau), C)
             if design.p:
-                spread = np.einsum("ngqi,nij->ngqj", B[..., :-1], root)
-                second[f] += np.einsum("ngqj,ngqj->gq", spread, spread)
+                spread = flat[:, :, :-1] @ root
+                second[f] += np.einsum("nkj,nkj->k", spread, spread).reshape(second[f].shape)
     out = {}
     for term in model.layout.terms:
         middle = first[term.factor] / len(use)
