@@ -179,11 +179,13 @@ def test_the_structure_fits_the_design():
     )
     assert isinstance(choose_structure(dense(FORMULAS["crossed"], False).model.design), SmallRest)
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {"y": rng.normal(size=900), "a": rng.integers(0, 200, 900), "b": rng.integers(0, 100, 900)}
-    )
-    model, _ = build_model("y ~ 1 + (1|a) + (1|b)", frame)
-    assert isinstance(choose_structure(model.design), Crossed)
+    draw = {c: rng.integers(0, k, 900) for c, k in (("a", 200), ("b", 100), ("c", 190))}
+    frame = pd.DataFrame({"y": rng.normal(size=900), "x": rng.normal(size=900), **draw})
+    few_classes, _ = build_model("y ~ 1 + (1|a) + (1|b)", frame)
+    assert isinstance(choose_structure(few_classes.design), SmallRest)
+    for formula in ("y ~ 1 + (x|a) + (1|b)", "y ~ 1 + (1|a) + (1|c)"):
+        model, _ = build_model(formula, frame)
+        assert isinstance(choose_structure(model.design), Crossed)
 
 
 def test_groups_with_equal_cross_products_share_one_class():

@@ -14,9 +14,9 @@ import numpy as np
 from ranef.marginal.stack import cholesky, solve_lower
 
 if TYPE_CHECKING:
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
-__all__ = ["ClassSums", "root_of_k"]
+__all__ = ["ClassSums", "find_classes", "root_of_k"]
 
 # Largest number of (draw, class) pairs worked on at once.
 _BLOCK = 200_000
@@ -43,12 +43,8 @@ class ClassSums:
     """
 
     def __init__(self, ZZ: Array, ZA: Array, total: Array) -> None:
-        G, q, M = ZA.shape
-        # Equal up to rounding: sums of the same numbers in another order differ in the last digits.
-        scale = float(np.abs(ZZ).max()) or 1.0
-        keys = np.round(ZZ.reshape(G, -1) / scale, 11)
-        _, first, kind = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        self.kind = kind.ravel()
+        q, M = ZA.shape[1:]
+        first, self.kind = find_classes(ZZ)
         self.ZZ = ZZ[first]
         self.ZA = ZA
         self.total = total
@@ -120,6 +116,28 @@ class ClassSums:
             score = (W[part].reshape(-1, M * M) @ flat).reshape(-1, D, q, q)
             out[part] = (K @ score @ K + self.groups[:, None, None] * K).sum(axis=1)
         return out
+
+
+def find_classes(ZZ: Array) -> tuple[IntArray, IntArray]:
+    """Number the groups by equal Z'Z.
+
+    Parameters
+    ----------
+    ZZ
+        Z_j'Z_j of each group, shape (G, q, q).
+
+    Returns
+    -------
+    first : numpy.ndarray
+        One group of each class, shape (D,).
+    kind : numpy.ndarray
+        Class of each group, shape (G,).
+    """
+    # Equal up to rounding: sums of the same numbers in another order differ in the last digits.
+    scale = float(np.abs(ZZ).max()) or 1.0
+    keys = np.round(ZZ.reshape(len(ZZ), -1) / scale, 11)
+    _, first, kind = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return first, kind.ravel()
 
 
 def root_of_k(L: Array, ZZ: Array) -> tuple[Array, Array]:

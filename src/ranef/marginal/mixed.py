@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ranef.marginal.blocks import factor_block
+from ranef.marginal.classes import find_classes
 from ranef.marginal.crossed import Crossed
 from ranef.marginal.gaussian import Coefficients, Profile
 from ranef.marginal.one_factor import OneFactor
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_RATIO", "Mixed", "Structure", "choose_structure"]
 
-# Effects beside the largest factor's, up to which draws are worked on in batches.
-_FEW = 64
+# Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
+# where the largest factor has few classes, whose products are held in memory.
+_FEW, _SOME, _PRODUCTS = 64, 150, 5_000_000
 # Log parameters beyond this leave the range of double precision when squared.
 _FAR = 300.0
 # Log ratio of SDs beyond which rounding swamps the likelihood: a variance ratio of 1e12.
@@ -74,9 +77,15 @@ def choose_structure(design: Design) -> Structure:
     """
     if len(design.factors) == 1:
         return OneFactor(design)
-    sizes = sorted(f.levels * len(f.columns) for f in design.factors)
-    if sum(sizes[:-1]) <= _FEW:
+    sizes = [f.levels * len(f.columns) for f in design.factors]
+    rest = sum(sizes) - max(sizes)
+    if rest <= _FEW:
         return SmallRest(design)
+    if rest <= _SOME:
+        block = factor_block(design, int(np.argmax(sizes)))
+        products = len(find_classes(block.ZZ)[0]) * block.ZZ.shape[1] ** 2 * rest**2
+        if products <= _PRODUCTS:
+            return SmallRest(design)
     return Crossed(design)
 
 

@@ -71,7 +71,7 @@ class SmallRest:
     def cost(self) -> float:
         """Rough seconds for one evaluation."""
         columns = float(len(self._sums.total))
-        return self._sums.cost + 1e-6 + 1e-9 * columns**2 * float(np.sqrt(columns))
+        return self._sums.cost + 1e-6 + 6e-10 * columns**2 * float(np.sqrt(columns))
 
     def _at(self, i: int) -> Array:
         """Positions of the i-th remaining factor's effects, shape (G, q)."""
