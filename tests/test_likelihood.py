@@ -13,6 +13,8 @@ import ranef as rf
 
 DATA = Path(__file__).parent / "data"
 FITS = json.loads((DATA / "reference.json").read_text())["likelihood_fits"]
+# The same models by lme4's own hand with all its digits: tests/data/lme4_mixed.R.
+DIGITS = json.loads((DATA / "lme4_mixed.json").read_text())
 
 MODELS = {
     "Dyestuff: Yield ~ 1 + (1|Batch)": {"1|Batch": "Batch"},
@@ -67,6 +69,17 @@ def test_the_likelihood_at_lme4s_estimates_is_lme4s(name, kind):
     assert abs(off - fit["minus2loglik"]) > 1e-2
 
 
+@pytest.mark.parametrize("kind", ["ml", "reml"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_likelihood_agrees_with_all_of_lme4s_digits(name, kind):
+    fit = DIGITS[name][kind]
+    ours = -2 * model_of(name).log_likelihood(values_of(name, fit), reml=kind == "reml")
+    assert ours == pytest.approx(fit["minus2loglik"], rel=1e-11)
+    # ... which are those of the reference, as far as it prints them.
+    if kind in FITS[name]:
+        assert fit["minus2loglik"] == pytest.approx(FITS[name][kind]["minus2loglik"], abs=6e-5)
+
+
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_the_maximum_of_our_likelihood_is_lme4s(name, kind):
     fit, made = FITS[name][kind], model_of(name)
@@ -98,6 +111,7 @@ def test_the_maximum_of_our_likelihood_is_lme4s(name, kind):
         options={"xatol": 1e-7, "fatol": 1e-9, "maxiter": 8000, "maxfev": 8000},
     )  # fmt: skip
     assert found.fun == pytest.approx(fit["minus2loglik"], abs=1e-4)
+    assert found.fun == pytest.approx(DIGITS[name][kind]["minus2loglik"], rel=1e-10)
     best = pack(found.x)
     assert best["sigma"] ** 2 == pytest.approx(fit["residual"], rel=2e-3)
 
