@@ -49,7 +49,7 @@ class Tails:
     width: float
 
 
-WIDE = Tails(df=8.0, share=0.1, width=1.5)
+WIDE = Tails(df=12.0, share=0.1, width=1.6)
 # Where what lies far out costs a likelihood each.
 NARROW = Tails(df=15.0, share=0.05, width=1.3)
 
