@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ranef.certificate import Certificate, certify
+from ranef.combinations import contrast, marginal_means
 from ranef.draws import load_tree, save_tree, to_tree
+from ranef.effect_answers import Question, answer_effects
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.mixed_model import build_model
 from ranef.plots import FitPlots
+from ranef.probabilities import answer_probability
 from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.nuts import has_nuts
 from ranef.samplers.posterior import Request
+from ranef.shares import answer_shares
 from ranef.source import GROUP, Source, read_source, rows_of
 from ranef.summary import effects_table, format_table, summarise
 from ranef.version import __version__
@@ -33,8 +37,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from ranef.combinations import Combinations
     from ranef.mixed_model import Model
     from ranef.samplers.posterior import Sample
+    from ranef.shares import VarianceShares
+    from ranef.statements import Probability
     from ranef.types import Seed
 
 __all__ = ["Fit", "fit", "load"]
@@ -310,8 +317,8 @@ class Fit:
 
     @property
     def plot(self) -> FitPlots:
-        """Pictures: `.trace()`, `.density(truth=...)`, `.effects()`."""
-        return FitPlots(self.draws)
+        """Pictures: `.trace()`, `.density(truth=...)`, `.effects()`, `.shrinkage(name)`."""
+        return FitPlots(self.draws, lambda: self.source)
 
     def summary(self, prob: float = 0.95) -> pd.DataFrame:
         """Mean, sd, median, interval and ESS of coefficients and standard deviations.
@@ -328,20 +335,220 @@ class Fit:
         """
         return summarise(self.draws, prob)
 
-    def effects(self, name: str | None = None) -> pd.DataFrame:
-        """Exact posterior mean and sd of the group effects.
+    def effects(
+        self,
+        name: str | None = None,
+        prob: float | None = 0.95,
+        threshold: float | None = None,
+        compare: tuple[str, str] | None = None,
+        *,
+        highest: bool = False,
+        seed: Seed = 0,
+    ) -> pd.DataFrame:
+        """Posterior of the group effects: mean, sd, interval, and probabilities on request.
 
         Parameters
         ----------
         name
             One effect, such as `"Days|Subject"`; None for all.
+        prob
+            Probability of the equal-tailed interval; None for mean and sd alone, as the fit keeps
+            them.
+        threshold
+            Adds `P(> threshold)`, the probability that a level's effect is above it.
+        compare
+            Two levels. The table is then of their difference, one row for each effect: mean, sd,
+            interval, and the probability that it is above zero (or above threshold).
+        highest
+            Adds `P(highest)`, the probability that a level has the highest effect of all. It is
+            counted over joint draws, so its Monte Carlo error is `sqrt(p (1 - p) / ESS)`.
+        seed
+            For `highest`, and for `compare` with several grouping factors, which need joint draws;
+            fixed, so that the same question gets the same answer.
 
         Returns
         -------
         pandas.DataFrame
             One row per level, in units of the response (per unit of x for a slope).
+
+        Raises
+        ------
+        DataError
+            If there is no such effect or level.
+        ValueError
+            If prob is not between 0 and 1.
+
+        Notes
+        -----
+        Given the variance parameters an effect is normal, coefficients integrated out, so its
+        posterior is the average of one normal for each draw of the variance parameters. Interval
+        and probability are those of that mixture, found without draws of effects; what Monte Carlo
+        error remains is that of the few variance parameters. Large designs use every k-th draw.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> list(fit.effects(threshold=0).columns)
+        ['mean', 'sd', '2.5%', '97.5%', 'P(> 0)']
         """
-        return effects_table(self.draws, name)
+        if prob is None:
+            return effects_table(self.draws, name)
+        asked = Question(name, prob, threshold, compare, highest, _generator(seed))
+        return answer_effects(self.draws, self.source, asked)
+
+    def variance_shares(
+        self,
+        at: Mapping[str, Any] | None = None,
+        k: int | list[int] = 1,
+        prob: float = 0.95,
+        *,
+        seed: Seed = 0,
+    ) -> VarianceShares:
+        """Shares of variance: ICC, repeatability, reliability, R2, coefficient of variation.
+
+        Parameters
+        ----------
+        at
+            Values of columns that vary by group, `{"Days": 5}`: the shares among rows with these.
+            By default variances are averaged over the rows of the data (Johnson 2014).
+        k
+            Number of rows, or several, that the mean of a level is of; beyond 1 it adds the
+            reliability of such a mean.
+        prob
+            Probability of the equal-tailed intervals.
+        seed
+            For the effects behind the Bayesian R2; fixed, so that the same question gets the same
+            answer.
+
+        Returns
+        -------
+        ranef.shares.VarianceShares
+            With `.draws`, `.table()` and `.plot()`.
+
+        Raises
+        ------
+        DataError
+            If at names a column with which no effect varies, or k is no whole number from 1.
+        ValueError
+            If prob is not between 0 and 1.
+
+        Notes
+        -----
+        With weights the residual variance is the mean of `sigma² / weight` over rows, with known
+        standard errors the mean of their squares. R2 as in Nakagawa and Schielzeth (2013) and
+        Johnson (2014), Methods in Ecology and Evolution 4 and 5; Bayesian R2 as in Gelman et al.
+        (2019), The American Statistician 73. What offsets explain is not counted.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> bool(0.2 < fit.variance_shares().table().loc["ICC", "mean"] < 0.6)
+        True
+        """
+        return answer_shares(self.draws, self.source, at, k, prob, seed)
+
+    def probability(self, statement: str, *, seed: Seed = 0) -> Probability:
+        """Probability that a statement about parameters is true.
+
+        Parameters
+        ----------
+        statement
+            A comparison of names as `summary` prints them: `"Days > 10"`,
+            `"1|Subject_sigma > sigma"`, `"abs(Days) < 5"`, `"0 < f[b] - f[c] < 2"`; group effects
+            by level, `"1|Subject[308] > 1|Subject[309]"`. Operators + - * / **, `and`, `or`, `not`
+            and the functions abs, sqrt, exp, log, min, max.
+        seed
+            For group effects that were not stored, which are drawn jointly with the stored draws;
+            fixed, so that the same question gets the same answer.
+
+        Returns
+        -------
+        ranef.statements.Probability
+            The share of draws in which it holds and its Monte Carlo error; `float()` of it is the
+            share.
+
+        Raises
+        ------
+        DataError
+            If it names what the fit does not have, or is no comparison. Nothing in a statement is
+            run as code.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> 0.2 < float(fit.probability("1|Batch_sigma > sigma")) < 0.5
+        True
+        """
+        return answer_probability(self.draws, lambda: self.source, statement, seed)
+
+    def contrast(self, weights: Mapping[str, Any], prob: float = 0.95) -> Combinations:
+        """Posterior of linear combinations of coefficients.
+
+        Parameters
+        ----------
+        weights
+            Weight by coefficient, `{"f[b]": 1, "f[c]": -1}`, or several such by a name of yours.
+        prob
+            Probability of the equal-tailed interval.
+
+        Returns
+        -------
+        ranef.combinations.Combinations
+            With `.table()`, `.plot()` and `.pairs()`.
+
+        Raises
+        ------
+        DataError
+            If a name is no coefficient or a weight no number.
+        ValueError
+            If prob is not between 0 and 1.
+
+        Notes
+        -----
+        Given the variance parameters coefficients are normal, so tables mix one normal for each
+        draw of those; where that takes more than seconds, they come from the stored draws.
+        """
+        return contrast(self.draws, self.source, weights, prob)
+
+    def marginal_means(
+        self,
+        names: str | Sequence[str],
+        at: Mapping[str, Any] | None = None,
+        prob: float = 0.95,
+    ) -> Combinations:
+        """Mean response by level of a factor, all else balanced (estimated marginal means).
+
+        Parameters
+        ----------
+        names
+            A factor among the fixed effects, or several for their combinations.
+        at
+            Values at which other columns are held, `{"age": 40, "sex": "f"}`. Otherwise covariates
+            are at their mean over rows and other factors' levels weigh equally.
+        prob
+            Probability of the equal-tailed interval.
+
+        Returns
+        -------
+        ranef.combinations.Combinations
+            With `.table()`, `.plot()`, and `.pairs()` for the differences.
+
+        Raises
+        ------
+        DataError
+            If a name is no factor of the fixed part, or a value does not fit its column.
+        ValueError
+            If prob is not between 0 and 1.
+
+        Notes
+        -----
+        Searle, Speed and Milliken (1980), The American Statistician 34; as R's emmeans. Group
+        effects are at their mean, zero; offsets at their mean over rows.
+        """
+        return marginal_means(self.draws, self.source, names, at, prob)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one NetCDF file, whole or not at all.

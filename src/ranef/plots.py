@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import DataError, nearest
+from ranef.shrinkage import raw_effects
 from ranef.summary import effects_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import xarray as xr
     from matplotlib.figure import Figure
+
+    from ranef.source import Source
 
 __all__ = ["FitPlots", "figure_of"]
 
@@ -22,16 +27,19 @@ _NAMED = 60
 
 
 class FitPlots:
-    """The plots of a fit: `fit.plot.trace()`, `.density()`, `.effects()`.
+    """The plots of a fit: `fit.plot.trace()`, `.density()`, `.effects()`, `.shrinkage()`.
 
     Parameters
     ----------
     tree
         Labelled draws.
+    source
+        Gives model and rows, which only some plots need.
     """
 
-    def __init__(self, tree: xr.DataTree) -> None:
+    def __init__(self, tree: xr.DataTree, source: Callable[[], Source]) -> None:
         self._tree = tree
+        self._source = source
 
     def _parameters(self) -> list[str]:
         """Every variable but the group effects."""
@@ -141,6 +149,45 @@ class FitPlots:
             axis.set_yticks(at if named else [], [str(v) for v in table.index] if named else [])
             axis.set_ylabel(str(table.index.name))
             axis.set_xlabel(f"effect {name} ({prob:.0%} interval)")
+        plt.close(figure)
+        return figure
+
+    def shrinkage(self, name: str | None = None) -> Figure:
+        """Each level's raw estimate against its posterior mean, with the line of no shrinkage.
+
+        The raw estimate is least squares on the level's own rows, after fixed part and other
+        factors' effects are taken off at their posterior means.
+
+        Parameters
+        ----------
+        name
+            One effect, such as `"Days|Subject"`; the first by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        DataError
+            If there is no such effect.
+        """
+        import matplotlib.pyplot as plt
+
+        source = self._source()
+        names = [n for term in source.model.layout.terms for n in term.names]
+        name = names[0] if name is None else name
+        table = effects_table(self._tree, name)
+        raw = raw_effects(self._tree, source)[name]
+        made: tuple[Figure, Any] = plt.subplots(figsize=(5.2, 4.8), layout="constrained")
+        figure, axis = made
+        axis.axline((0, 0), slope=1, color="0.6", linewidth=0.8, label="no shrinkage")
+        axis.axhline(0, color="0.6", linewidth=0.8, linestyle=":", label="complete pooling")
+        size = 4 if len(table) <= _NAMED else 1.5
+        axis.errorbar(raw, table["mean"], yerr=table["sd"], fmt="o", markersize=size, linewidth=1)
+        axis.set_xlabel(f"{name}, raw estimate")
+        axis.set_ylabel(f"{name}, posterior mean \u00b1 sd")
+        axis.legend(frameon=False)
         plt.close(figure)
         return figure
 

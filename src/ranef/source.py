@@ -16,12 +16,13 @@ from ranef.priors import parse_prior
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     import xarray as xr
 
     from ranef.columns import Columns
     from ranef.mixed_model import Model
 
-__all__ = ["GROUP", "Source", "read_source", "rows_of"]
+__all__ = ["GROUP", "Source", "read_source", "rows_at_hand", "rows_of"]
 
 # Group of the tree that holds the rows, by ArviZ's name for what is given.
 GROUP = "constant_data"
@@ -43,6 +44,19 @@ class Source:
     columns: Columns
 
 
+def rows_at_hand(columns: Columns) -> pd.DataFrame:
+    """Return the used columns of the complete rows.
+
+    Raises
+    ------
+    DataError
+        If the columns were not made from a table.
+    """
+    if columns.rows is None:
+        raise DataError("These columns were not made from a table, so there are no rows to keep.")
+    return columns.rows
+
+
 def rows_of(columns: Columns) -> xr.Dataset:
     """Write the used columns of the complete rows as a dataset that NetCDF can hold.
 
@@ -62,9 +76,7 @@ def rows_of(columns: Columns) -> xr.Dataset:
     import xarray as xr
 
     variables = {}
-    frame = columns.rows
-    if frame is None:
-        raise DataError("These columns were not made from a table, so there are no rows to keep.")
+    frame = rows_at_hand(columns)
     for k, name in enumerate(frame.columns):
         values = frame[name]
         attributes = {"column": str(name)}

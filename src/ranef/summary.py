@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from ranef.certificate import Certificate
     from ranef.types import Array
 
-__all__ = ["count_levels", "effects_table", "format_table", "model_notes", "summarise"]
+__all__ = [
+    "check_prob",
+    "count_levels",
+    "decimals",
+    "describe",
+    "effects_table",
+    "format_rows",
+    "format_table",
+    "model_notes",
+    "percent",
+    "scalars",
+    "summarise",
+]
 
 
 def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
@@ -46,28 +58,68 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
     import pandas as pd
     from arviz_stats.base import array_stats
 
-    if not 0 < prob < 1:
-        raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
-    low, high = (1 - prob) / 2, (1 + prob) / 2
+    check_prob(prob)
     exact = "accepted" in tree["sample_stats"]
     rows = {}
-    for name, values in _scalars(tree).items():
-        lower, middle, upper = np.quantile(values, [low, 0.5, high])
+    for name, values in scalars(tree).items():
         ess = float(array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk"))
-        row = {
-            "mean": values.mean(),
-            "sd": values.std(ddof=1),
-            f"{100 * low:g}%": lower,
-            "median": middle,
-            f"{100 * high:g}%": upper,
-            "ess": min(ess, values.size) if exact else ess,
-        }
+        row = describe(values, prob)
+        row["ess"] = min(ess, values.size) if exact else ess
         if not exact:
             row["r_hat"] = float(array_stats.rhat(values, chain_axis=0, draw_axis=1))
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "parameter"
     return table
+
+
+def check_prob(prob: float) -> tuple[float, float]:
+    """Ends of the equal-tailed interval of a probability, as probabilities.
+
+    Raises
+    ------
+    ValueError
+        If prob is not between 0 and 1.
+    """
+    if not 0 < prob < 1:
+        raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
+    return (1 - prob) / 2, (1 + prob) / 2
+
+
+def describe(values: Array, prob: float) -> dict[str, float]:
+    """Mean, sd, lower quantile, median and upper quantile of draws, as a row of a table.
+
+    Parameters
+    ----------
+    values
+        Draws, any shape.
+    prob
+        Probability of the equal-tailed interval.
+
+    Returns
+    -------
+    dict
+    """
+    low, high = check_prob(prob)
+    lower, middle, upper = np.quantile(values, [low, 0.5, high])
+    return {
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=1)),
+        percent(low): float(lower),
+        "median": float(middle),
+        percent(high): float(upper),
+    }
+
+
+def percent(p: float) -> str:
+    """Name the column of a quantile.
+
+    Examples
+    --------
+    >>> percent(0.025)
+    '2.5%'
+    """
+    return f"{100 * p:g}%"
 
 
 def effects_table(tree: xr.DataTree, name: str | None = None) -> pd.DataFrame:
@@ -109,7 +161,7 @@ def effects_table(tree: xr.DataTree, name: str | None = None) -> pd.DataFrame:
     return pd.concat(parts, names=["effect", "level"])
 
 
-def _scalars(tree: xr.DataTree) -> dict[str, Array]:
+def scalars(tree: xr.DataTree) -> dict[str, Array]:
     """List every scalar parameter but the group effects, shape (chains, draws) each."""
     effects = json.loads(tree.attrs["effects"])
     written = json.loads(tree.attrs["names"])
@@ -191,6 +243,34 @@ def _wrapped(title: str, items: list[str], width: int = 100) -> list[str]:
             lines.append(" " * 13)
         lines[-1] += f"{item} "
     return [line.rstrip() for line in lines]
+
+
+def format_rows(table: pd.DataFrame) -> str:
+    """Write a table of posterior summaries as text, two significant digits of each row's sd.
+
+    Parameters
+    ----------
+    table
+        One row for each quantity, with a column `sd`. Columns whose names start with `P(` are
+        probabilities and get three decimals.
+
+    Returns
+    -------
+    str
+    """
+    body = [["", *map(str, table.columns)]]
+    for name, row in table.iterrows():
+        own = decimals(row["sd"])
+        cells = [f"{row[c]:.{3 if str(c).startswith('P(') else own}f}" for c in table.columns]
+        label = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+        body.append([label, *cells])
+    widths = [max(len(line[j]) for line in body) for j in range(len(body[0]))]
+    return "\n".join(
+        "  ".join(
+            [r[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(r[1:], widths[1:], strict=True)]]
+        )
+        for r in body
+    )
 
 
 def count_levels(groups: Mapping[str, int]) -> str:

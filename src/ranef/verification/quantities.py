@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.modelling import correlation_names
+from ranef.variance_parts import mean_square, term_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ranef.columns import Columns
     from ranef.mixed_model import Model
     from ranef.parameters import TermPrior
@@ -145,21 +144,6 @@ def predictor(model: Model, columns: Columns, at: Parameters, part: slice) -> Ar
             effect = at.effects[name][part][:, codes]
             out += effect if column is None else effect * column
     return np.asarray(out)
-
-
-def term_columns(model: Model, columns: Columns, term: TermPrior) -> Iterator[Array | None]:
-    """Yield the columns by which a term's effects enter the rows, shape (N,); None for ones."""
-    block = model.design.factors[term.factor].columns
-    for place in term.place:
-        k = block[place]
-        yield None if k == 0 else columns.slopes[:, k - 1]
-
-
-def mean_square(model: Model, columns: Columns, term: TermPrior) -> Array:
-    """Mean over rows of z z', z a row of the term's columns, shape (q, q)."""
-    ones = np.ones(len(columns.y))
-    Z = np.array([ones if c is None else c for c in term_columns(model, columns, term)])
-    return np.asarray(Z @ Z.T / len(ones))
 
 
 def covariance(term: TermPrior, at: Parameters) -> Array:

@@ -1,0 +1,174 @@
+"""Posterior of single levels and pairs of levels: normal given the variance parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.progress import track
+from ranef.samplers.moments import given_parameters, thinned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ranef.posterior_draws import PosteriorDraws
+    from ranef.types import Array, IntArray
+
+__all__ = ["differences", "highest", "joint_draws", "levels_given", "places", "usable"]
+
+# Effects drawn at a time.
+_BLOCK = 2_000_000
+# Seconds, by a count of operations, that joint draws may take before they are thinned.
+_SECONDS = 10.0
+_LEAST = 400
+
+
+def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
+    """Factor of each effect, and its column in the factor's block, by the effect's name."""
+    return {
+        name: (term.factor, column)
+        for term in posterior.target.layout.terms
+        for column, name in zip(term.place, term.names, strict=True)
+    }
+
+
+def levels_given(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple[Array, Array]]:
+    """Mean and sd of every level's effect at each draw of the variance parameters.
+
+    Parameters
+    ----------
+    posterior
+        Draws of the variance parameters. Large designs use every k-th, as
+        `ranef.samplers.moments.mixed_moments` does, so that some 10 million numbers are held.
+    names
+        Effects, such as `1|g`.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (n, G) by name; coefficients are integrated out. The posterior of an effect
+        is the average of the n normals (mathematics.md, 4.6).
+    """
+    target, where = posterior.target, places(posterior)
+    use = thinned(target, len(posterior.eta))
+    eta = posterior.eta[use]
+    sizes = [f.levels for f in target.model.design.factors]
+    shapes = {n: (len(use), sizes[where[n][0]]) for n in names}
+    made = {n: (np.empty(shape), np.empty(shape)) for n, shape in shapes.items()}
+    for given in given_parameters(target, eta, target.profile(eta), np.arange(len(use))):
+        for f in dict.fromkeys(where[n][0] for n in names):
+            mean, variance = given.moments(f)
+            for name in names:
+                if where[name][0] == f:
+                    made[name][0][given.at] = mean[:, :, where[name][1]]
+                    made[name][1][given.at] = np.sqrt(variance[:, :, where[name][1]])
+    return made
+
+
+def differences(
+    posterior: PosteriorDraws, name: str, first: int, second: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Mean and sd of the difference of two levels at each draw of the variance parameters.
+
+    Parameters
+    ----------
+    posterior
+        Draws of the variance parameters and coefficients.
+    name
+        The effect.
+    first, second
+        Positions of the two levels.
+    rng
+        Source of random numbers where joint draws are needed.
+
+    Returns
+    -------
+    mean, sd : numpy.ndarray
+        Shape (n,). With one grouping factor the levels are independent given the coefficients,
+        which both share; with several they are not, and mean holds joint draws, sd zeros.
+    """
+    factor, column = places(posterior)[name]
+    target = posterior.target
+    if len(target.model.design.factors) > 1:
+        use = usable(posterior)
+        mean = np.empty(len(use))
+        for part, blocks in joint_draws(posterior, use, rng):
+            own = blocks[factor][:, :, column]
+            mean[part] = own[:, first] - own[:, second]
+        return mean, np.zeros_like(mean)
+    use = thinned(target, len(posterior.eta))
+    eta = posterior.eta[use]
+    mean, variance = np.empty(len(use)), np.empty(len(use))
+    for given in given_parameters(target, eta, target.profile(eta), np.arange(len(use))):
+        B, C = given.response[0], given.covariance[0]
+        gap = B[:, first, None] - B[:, second, None]
+        mean[given.at] = np.einsum("nqk,nk->nq", gap[:, 0], given.c)[:, column]
+        own = (C[:, first] + C[:, second])[:, column, column]
+        variance[given.at] = given.variance * own + given.carried(gap)[:, 0, column]
+    return mean, np.sqrt(variance)
+
+
+def highest(posterior: PosteriorDraws, name: str, rng: np.random.Generator) -> Array:
+    """Probability of each level of having the highest effect, counted over joint draws.
+
+    Parameters
+    ----------
+    posterior
+        Draws of the variance parameters and coefficients.
+    name
+        The effect.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (G,), summing to one. The Monte Carlo error of p is sqrt(p (1 - p) / ESS).
+    """
+    factor, column = places(posterior)[name]
+    use = usable(posterior)
+    counts = np.zeros(posterior.target.model.design.factors[factor].levels)
+    for _, blocks in joint_draws(posterior, use, rng):
+        top = blocks[factor][:, :, column].argmax(axis=1)
+        counts += np.bincount(top, minlength=len(counts))
+    return counts / len(use)
+
+
+def usable(posterior: PosteriorDraws) -> IntArray:
+    """Positions of the draws to draw effects for: all, or every k-th where that takes long."""
+    n = len(posterior.eta)
+    most = _SECONDS / posterior.target.structure.cost
+    return np.linspace(0, n - 1, int(np.clip(most, min(_LEAST, n), n))).astype(np.intp)
+
+
+def joint_draws(
+    posterior: PosteriorDraws, use: IntArray, rng: np.random.Generator
+) -> Iterator[tuple[slice, list[Array]]]:
+    """Draw all effects jointly with the stored coefficients and variance parameters, by blocks.
+
+    Parameters
+    ----------
+    posterior
+        Draws of everything but the effects.
+    use
+        Positions of the draws to complete.
+    rng
+        Source of random numbers.
+
+    Yields
+    ------
+    part : slice
+        Which of `use` a block is of.
+    effects : list of numpy.ndarray
+        Shape (n, G, q) per factor.
+    """
+    target = posterior.target
+    width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
+    step = max(1, _BLOCK // width)
+    for start in track(range(0, len(use), step), "Drawing effects"):
+        part = slice(start, min(start + step, len(use)))
+        at = use[part]
+        c = np.column_stack([-posterior.internal[at], np.ones(len(at))])
+        roots = target.layout.roots(posterior.eta[at])
+        yield part, target.structure.draw(roots, c, posterior.tau[at], rng)

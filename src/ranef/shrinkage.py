@@ -1,0 +1,71 @@
+"""Least-squares estimates of group effects, level by level, to set beside their posterior."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.posterior_draws import posterior_draws
+from ranef.summary import effects_table
+from ranef.variance_parts import term_columns
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.source import Source
+    from ranef.types import Array
+
+__all__ = ["raw_effects"]
+
+
+def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
+    """Estimate every effect from its own level's rows.
+
+    Parameters
+    ----------
+    tree
+        Labelled draws, for the posterior means.
+    source
+        Model and rows.
+
+    Returns
+    -------
+    dict
+        Shape (G,) by effect name: weighted least squares of the response, less fixed part and other
+        factors' effects at their posterior means, on the columns of one factor's terms. NaN where
+        a level's rows do not determine them.
+    """
+    model, columns = source.model, source.columns
+    beta = posterior_draws(tree, model).beta.mean(axis=0)
+    weights = np.ones(len(columns.y)) if columns.weights is None else columns.weights
+    parts: dict[int, Array] = {}
+    stacked: dict[int, tuple[list[str], list[Array]]] = {}
+    for term in model.layout.terms:
+        codes = columns.factors[term.factor].codes
+        names, values = stacked.setdefault(term.factor, ([], []))
+        for name, column in zip(term.names, term_columns(model, columns, term), strict=True):
+            z = np.ones(len(codes)) if column is None else column
+            effect = effects_table(tree, name)["mean"].to_numpy()
+            parts[term.factor] = parts.get(term.factor, np.zeros(len(codes))) + effect[codes] * z
+            names.append(name)
+            values.append(z)
+    rest = columns.response - columns.X @ beta - np.sum(list(parts.values()), axis=0)
+    out: dict[str, Array] = {}
+    for factor, (names, values) in stacked.items():
+        codes, own = columns.factors[factor].codes, rest + parts[factor]
+        G, q = len(model.levels[factor]), len(names)
+        ZZ, Zy = np.empty((G, q, q)), np.empty((G, q))
+        for i, z in enumerate(values):
+            Zy[:, i] = np.bincount(codes, weights * z * own, G)
+            for j, other in enumerate(values):
+                ZZ[:, i, j] = np.bincount(codes, weights * z * other, G)
+        size = np.sqrt(np.einsum("gii->gi", ZZ))
+        size[size == 0] = 1.0
+        unit = ZZ / (size[:, :, None] * size[:, None, :])
+        known = np.linalg.eigvalsh(unit)[:, 0] > 1e-10
+        estimate = np.full((G, q), np.nan)
+        estimate[known] = np.linalg.solve(unit[known], (Zy / size)[known, :, None])[:, :, 0]
+        estimate /= size
+        out |= {name: estimate[:, i] for i, name in enumerate(names)}
+    return out
