@@ -232,3 +232,39 @@ def test_import_and_help_are_light():
         subprocess.run([sys.executable, "-c", "import ranef"], check=True)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.4
+
+
+def test_predict_writes_what_the_fit_predicts(run, table, tmp_path):
+    run("fit", table, GOOD, "--seed", 1, "--draws", 1000, "--out", "a")
+    new = pd.DataFrame({"x": [0.0, 1.0, 2.0], "g": [1, 3, 77], "other": ["a", "b", "c"]})
+    new.to_csv("new.csv", index=False)
+    options = ("--kind", "response", "--groups", "new", "--interval", 0.8)
+    code, out, err = run("predict", "a/draws.nc", "new.csv", *options, "--out", "b/p.csv")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["Written: b/p.csv"]
+    written = pd.read_csv(tmp_path / "b/p.csv")
+    made = rf.load("a/draws.nc").predict(new, "response", "new", 0.8)
+    pd.testing.assert_frame_equal(written, made.full_table())
+    code, out, err = run("predict", "a/draws.nc", "new.csv", *options)
+    assert (code, err) == (0, "")
+    assert out == (tmp_path / "b/p.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        ({"g": 77}, (), "holds '77'"),
+        ({"x": None}, (), "has no value in row 1"),
+        ({}, ("--interval", 95), "--interval"),
+        ({}, ("--groups", "all"), "--groups"),
+    ],
+)
+def test_predict_tells_errors_in_one_line(run, table, change, options, told):
+    run("fit", table, GOOD, "--seed", 1, "--draws", 1000, "--out", "a")
+    pd.DataFrame({"x": [0.0], "g": [1]}).assign(**change).to_csv("new.csv", index=False)
+    code, out, err = run("predict", "a/draws.nc", "new.csv", *options)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert told in err
+    code, out, err = run("predict", "nothing.nc", "new.csv")
+    assert (code, len(err.splitlines())) == (2, 1)

@@ -165,9 +165,9 @@ def test_quantiles_of_mixtures_solve_their_equation():
             wide = 12 * sd[:, j].max()
             lows, highs = mean[:, j].min() - wide, mean[:, j].max() + wide
             expected = brentq(cdf, lows, highs, xtol=1e-12, rtol=1e-14)
+            # To 1e-11 in probability, as documented; between far modes any point may satisfy that.
             spread = mixtures.moments(mean[:, [j]], sd[:, [j]])[1][0]
-            # Between two far modes the density is nearly zero and the quantile any point there.
-            assert abs(found[j] - expected) < 1e-6 * spread or abs(cdf(found[j])) < 1e-12
+            assert abs(found[j] - expected) < 1e-6 * spread or abs(cdf(found[j])) < 1e-11
     draws = rng.normal(size=(1000, 2))
     expected = np.quantile(draws, [0.1, 0.9], axis=0)
     np.testing.assert_array_equal(mixtures.quantiles(draws, 0 * draws, [0.1, 0.9]), expected)

@@ -1,4 +1,4 @@
-"""The command line: `ranef fit`, `calibrate`, `article`, `simulate`. No statistics here.
+"""The command line: `ranef fit`, `predict`, `calibrate`, `article`, `simulate`. No statistics here.
 
 Every error is one line on standard error and exit code 2. Libraries are imported inside the
 commands, so that `ranef --help` answers at once.
@@ -99,6 +99,61 @@ def fit_command(
             ),
         )
     click.echo(f"\nWritten: {', '.join(map(str, written))}")
+
+
+@cli.command("predict")
+@click.argument("draws", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--kind",
+    type=click.Choice(["mean", "response"]),
+    default="mean",
+    show_default=True,
+    help="The expected value of a row, or a new observation.",
+)
+@click.option(
+    "--groups",
+    type=click.Choice(["conditional", "marginal", "new"]),
+    default="conditional",
+    show_default=True,
+    help="Groups of the data; the population; groups not seen before, too.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Probability of the equal-tailed interval.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="CSV file to write; else printed."
+)
+def predict_command(
+    draws: Path,
+    new: Path,
+    kind: Literal["mean", "response"],
+    groups: Literal["conditional", "marginal", "new"],
+    interval: float,
+    seed: int | None,
+    out: Path | None,
+) -> None:
+    """Predict the rows of the CSV or Parquet file NEW from DRAWS, which `ranef fit` wrote.
+
+    Example: ranef predict ranef-out/draws.nc new.csv --groups new --out predictions.csv
+    """
+    with status(f"Reading {draws}"):
+        from ranef.fitting import load
+        from ranef.report import write_files
+
+        fit = load(draws)
+    made = fit.predict(new, kind, groups, interval, seed=seed)
+    text = made.full_table().to_csv(index=False)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    write_files(out.parent, {out.name: text})
+    click.echo(f"Written: {out}")
 
 
 @cli.command("calibrate")

@@ -22,7 +22,39 @@ if TYPE_CHECKING:
     from ranef.grouping import Factor, GroupColumns
     from ranef.types import Array
 
-__all__ = ["Columns", "evaluate"]
+__all__ = ["Columns", "Recipe", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the formula's columns are made, for rows other than those of the data.
+
+    Attributes
+    ----------
+    formula
+        The parsed formula.
+    fixed
+        formulaic's specification of the fixed part, with what its transforms and contrasts learnt.
+    kept
+        Which of its columns are those of `Columns.X`.
+    offsets
+        Specifications of the offset terms.
+    fixed_names, group_names, offset_names
+        Columns of the table that the fixed part, the left sides of group terms and the offsets
+        read.
+    weights, se
+        Names of the columns of weights and of standard errors.
+    """
+
+    formula: Formula
+    fixed: Any
+    kept: tuple[int, ...]
+    offsets: tuple[Any, ...]
+    fixed_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+    offset_names: tuple[str, ...]
+    weights: str | None
+    se: str | None
 
 
 @dataclass(frozen=True)
@@ -58,6 +90,8 @@ class Columns:
         are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
     rows
         The used columns of the complete rows, as they came.
+    recipe
+        How the columns are made, for other rows.
     """
 
     y: Array
@@ -73,6 +107,7 @@ class Columns:
     aliased: tuple[str, ...] = ()
     sigma: float | None = None
     rows: pd.DataFrame | None = None
+    recipe: Recipe | None = None
 
     @property
     def response(self) -> Array:
@@ -149,8 +184,11 @@ def evaluate(
     # Inside I() signs are arithmetic; formulaic would read `x - z` as x without z.
     added = [parse_side(f"I({text})", formula, intercept=False) for text in formula.offsets]
     varying = [parse_side(term.expression, formula, intercept=True) for term in formula.groups]
-    numeric = set().union(*(variables(part, formula, frame) for part in (left, *added)))
-    given = set().union(*(variables(part, formula, frame) for part in (right, *varying)))
+    plain = set().union(*(variables(part, formula, frame) for part in added))
+    numeric = variables(left, formula, frame) | plain
+    columns = variables(right, formula, frame)
+    inside = set().union(*(variables(part, formula, frame) for part in varying))
+    given = columns | inside
     factors = list(dict.fromkeys(name for term in formula.groups for name in term.factors))
     given_rows = weights if se is None else se
     if given_rows is not None:
@@ -183,9 +221,10 @@ def evaluate(
         row_weights = _positive(rows[given_rows], "Weight" if se is None else "Standard error")
         if se is not None:
             row_weights, sigma = _precisions(row_weights)
+    offset, made_offsets = _offset(added, formula, rows)
     return Columns(
         y=y,
-        offset=_offset(added, formula, rows),
+        offset=offset,
         weights=row_weights,
         X=fixed.X,
         names=fixed.names,
@@ -197,6 +236,17 @@ def evaluate(
         aliased=fixed.aliased,
         sigma=sigma,
         rows=rows[used],
+        recipe=Recipe(
+            formula=formula,
+            fixed=fixed.spec,
+            kept=fixed.kept,
+            offsets=made_offsets,
+            fixed_names=tuple(sorted(columns)),
+            group_names=tuple(sorted(inside)),
+            offset_names=tuple(sorted(plain)),
+            weights=weights,
+            se=se,
+        ),
     )
 
 
@@ -227,11 +277,14 @@ def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
     return y
 
 
-def _offset(parsed: list[Any], formula: Formula, rows: pd.DataFrame) -> Array | None:
-    """Add up the offset terms."""
+def _offset(
+    parsed: list[Any], formula: Formula, rows: pd.DataFrame
+) -> tuple[Array | None, tuple[Any, ...]]:
+    """Add up the offset terms; give how they are made too."""
     if not parsed:
-        return None
+        return None, ()
     total = np.zeros(len(rows))
+    specs = []
     for part, text in zip(parsed, formula.offsets, strict=True):
         matrix = model_matrix(part, formula, rows)
         if matrix.shape[1] != 1:
@@ -241,9 +294,10 @@ def _offset(parsed: list[Any], formula: Formula, rows: pd.DataFrame) -> Array | 
                 text=formula.text,
             )
         total += matrix.to_numpy(dtype=float)[:, 0]
+        specs.append(matrix.model_spec)
     if not np.isfinite(total).all():
         raise DataError(f"The offset of {formula.text!r} is not finite in some row.")
-    return total
+    return total, tuple(specs)
 
 
 def _positive(values: pd.Series[Any], what: str) -> Array:

@@ -20,7 +20,10 @@ from ranef.effect_answers import Question, answer_effects
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.mixed_model import build_model
 from ranef.plots import FitPlots
+from ranef.prediction import generator, predict_rows
+from ranef.predictive_check import check_fit
 from ranef.probabilities import answer_probability
+from ranef.residuals import fit_residuals
 from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.nuts import has_nuts
@@ -32,13 +35,17 @@ from ranef.version import __version__
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     import xarray as xr
 
     from ranef.combinations import Combinations
     from ranef.mixed_model import Model
+    from ranef.new_rows import Groups, Kind
+    from ranef.prediction import Prediction
+    from ranef.predictive_check import PredictiveCheck
+    from ranef.residuals import ResidualKind, Residuals
     from ranef.samplers.posterior import Sample
     from ranef.shares import VarianceShares
     from ranef.statements import Probability
@@ -152,7 +159,7 @@ def fit(
     started = time.perf_counter()
     _check_effects(effects)
     request = _request(method, draws, chains, warmup, progress)
-    rng = _generator(seed)
+    rng = generator(seed)
     model, columns = build_model(formula, data, priors, weights, se=se, aliased=aliased)
     request = _with_effects(request, effects, model)
     sample = SAMPLERS[method](model, request, rng)
@@ -216,17 +223,6 @@ def _advice(certificate: Certificate) -> str:
             "pip install 'ranef[nuts]'. Or compare with method='gibbs' and look at the priors."
         )
     return "Draw with method='nuts', which takes minutes here, and look at the priors."
-
-
-def _generator(seed: Seed) -> np.random.Generator:
-    """Make the source of random numbers."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
-            "expected."
-        ) from None
 
 
 def _recorded(seed: Seed) -> int | str:
@@ -394,7 +390,7 @@ class Fit:
         """
         if prob is None:
             return effects_table(self.draws, name)
-        asked = Question(name, prob, threshold, compare, highest, _generator(seed))
+        asked = Question(name, prob, threshold, compare, highest, generator(seed))
         return answer_effects(self.draws, self.source, asked)
 
     def variance_shares(
@@ -549,6 +545,190 @@ class Fit:
         effects are at their mean, zero; offsets at their mean over rows.
         """
         return marginal_means(self.draws, self.source, names, at, prob)
+
+    def predict(
+        self,
+        new: Any = None,
+        kind: Kind = "mean",
+        groups: Groups = "conditional",
+        interval: float = 0.95,
+        *,
+        seed: Seed = None,
+        draws: bool = False,
+    ) -> Prediction:
+        """Predict rows, of the data or new ones, in the units of the formula's left side.
+
+        A formula `log(y) ~ …` gives predictions of log(y).
+
+        Parameters
+        ----------
+        new
+            A table as in `fit`; None predicts the complete rows of the data. Transforms such as
+            `scale(x)` and `poly(x, 2)` keep what they learnt from the data. A missing column or
+            value, or a level of a fixed-effect factor that the data had not, is an error.
+        kind
+            `"mean"`: the expected value of a row, offset + X beta + Z b. `"response"`: a new
+            observation there, with its residual. Where the fit has `weights` or `se`, new rows need
+            that column for their residual SD.
+        groups
+            `"conditional"`: every group has its own effects; a group that the data had not is an
+            error. `"new"`: such a group gets new effects from its term's covariance, the same for
+            all its rows, and groups of the data keep theirs. `"marginal"`: the population;
+            grouping columns are not read. Its mean is X beta, effects at zero; its response adds
+            the variance of effects and residual, as of a row from a group never seen.
+        interval
+            Probability of the equal-tailed interval.
+        seed
+            For `draws=True`, and for models with several grouping factors, whose effects are drawn.
+        draws
+            Keep joint draws too, `Prediction.draws`, shape (draws, rows): rows of one group, known
+            or new, move together; with `"marginal"` every row is a group of its own.
+
+        Returns
+        -------
+        Prediction
+            `.table()`, `.plot()`, `.draws`; printed, the first rows.
+
+        Raises
+        ------
+        DataError
+            If the rows cannot be read as the data were, or an argument is unknown.
+
+        Notes
+        -----
+        Mean, SD and interval of a row are those of a mixture of normals over the draws of the
+        variance parameters, coefficients and effects integrated out (Rao–Blackwell), so with one
+        grouping factor the table involves no further random numbers. With several factors the
+        effects of known groups, and coefficients, are drawn. Where that takes more than some 20
+        seconds, or more than 1e8 numbers, every k-th draw is used, 400 at least.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> fit.predict({"Batch": ["G"]}, groups="new").table().columns.tolist()
+        ['mean', 'sd', 'lower', 'upper']
+        """
+        return predict_rows(
+            self.draws,
+            self.source,
+            new,
+            kind=kind,
+            groups=groups,
+            interval=interval,
+            seed=seed,
+            draws=draws,
+        )
+
+    def fitted(self, interval: float = 0.95, *, seed: Seed = None) -> pd.DataFrame:
+        """Fitted values: the mean of every row of the data, given its groups' effects.
+
+        Parameters
+        ----------
+        interval
+            Probability of the equal-tailed interval.
+        seed
+            As in `predict`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns mean, sd, lower, upper, one row for each complete row of the data, numbered from
+            0: rows with missing values are left out, as in the fit.
+        """
+        return self.predict(interval=interval, seed=seed).table()
+
+    def residuals(self, kind: ResidualKind = "response", *, seed: Seed = None) -> Residuals:
+        """Residuals of the rows, given their groups' effects.
+
+        Parameters
+        ----------
+        kind
+            `"response"`: y less the fitted value. `"pearson"`: that in residual SDs of the row.
+            `"pit"`: the probability of less than y in the prediction from all other rows
+            (leave-one-out), uniform where the model is right; NaN for a row that no other row
+            speaks of.
+        seed
+            For models with several grouping factors, whose effects are drawn.
+
+        Returns
+        -------
+        Residuals
+            `.values`, `.table()`, and `.plot()` with a quantile plot.
+
+        Raises
+        ------
+        DataError
+            If the kind is unknown.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> fit.residuals("pit").values.shape
+        (30,)
+        """
+        return fit_residuals(self.draws, self.source, kind=kind, seed=seed)
+
+    def check(
+        self,
+        statistics: Sequence[str] | Mapping[str, Callable[[Any], Any]] | None = None,
+        *,
+        groups: Literal["conditional", "new"] = "conditional",
+        replications: int = 1000,
+        interval: float = 0.95,
+        seed: Seed = None,
+    ) -> PredictiveCheck:
+        """Posterior predictive check, whether the model would give data like these.
+
+        Parameters
+        ----------
+        statistics
+            Names out of `"mean"`, `"sd"`, `"min"`, `"max"`, `"between_sd"` (SD of the group means),
+            `"within_sd"` (pooled), `"icc"` (intraclass correlation by analysis of variance; with
+            several factors `"icc[g]"` and so on); or functions by name, each from the response,
+            shape (N,), to a number. Default: all of the names.
+        groups
+            `"conditional"`: the same groups measured again. `"new"`: other groups, which also tests
+            the distribution of the group effects.
+        replications
+            Number of replicated data sets, at most one for each draw.
+        interval
+            Probability of the table's intervals.
+        seed
+            For the same replicated data again.
+
+        Returns
+        -------
+        PredictiveCheck
+            `.table()` with p-values, `.plot()` with densities and statistics.
+
+        Raises
+        ------
+        DataError
+            If a statistic is unknown or gives no number.
+
+        Notes
+        -----
+        These p-values are no tests at a level: data are used twice, so for statistics that the
+        model fits, such as the mean, they crowd around a half.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> fit.check(["max", "icc"], seed=1).names
+        ('max', 'icc')
+        """
+        return check_fit(
+            self.draws,
+            self.source,
+            statistics,
+            groups=groups,
+            replications=replications,
+            interval=interval,
+            seed=seed,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one NetCDF file, whole or not at all.

@@ -53,6 +53,10 @@ class FixedEffects:
         One name per column: `Intercept`, `x`, `f[b]`.
     terms
         The same columns by term.
+    spec
+        formulaic's record of what transforms and contrasts learnt from the rows, for other rows.
+    kept
+        Positions of the columns of X among those that `spec` gives.
     aliased
         Names of columns that were left out.
     """
@@ -60,6 +64,8 @@ class FixedEffects:
     X: Array
     names: tuple[str, ...]
     terms: tuple[FixedTerm, ...]
+    spec: Any
+    kept: tuple[int, ...]
     aliased: tuple[str, ...] = ()
 
 
@@ -126,7 +132,7 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> FixedEff
             levels = ()
         terms.append(FixedTerm(name, positions, levels))
     _warn_single_rows(X, terms, matrix.model_spec)
-    return FixedEffects(X, tuple(names), tuple(terms))
+    return FixedEffects(X, tuple(names), tuple(terms), matrix.model_spec, tuple(range(X.shape[1])))
 
 
 def drop_aliased(fixed: FixedEffects) -> FixedEffects:
@@ -170,6 +176,8 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
         np.ascontiguousarray(fixed.X[:, kept]),
         tuple(fixed.names[j] for j in kept),
         tuple(terms),
+        fixed.spec,
+        tuple(kept),
         names,
     )
 

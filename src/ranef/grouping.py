@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from ranef.formula import Formula
     from ranef.types import Array, IntArray
 
-__all__ = ["Factor", "GroupColumns", "group_codes", "group_columns", "grouping_factors"]
+__all__ = [
+    "Factor",
+    "GroupColumns",
+    "group_codes",
+    "group_columns",
+    "grouping_factors",
+    "level_names",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class GroupColumns:
         The effects' names in draws: `1|Subject`, `Days|Subject`.
     correlated
         Whether they are correlated.
+    spec
+        formulaic's record of how the columns are made, for other rows.
     """
 
     label: str
@@ -62,6 +71,7 @@ class GroupColumns:
     columns: tuple[int, ...]
     names: tuple[str, ...]
     correlated: bool
+    spec: Any = None
 
 
 def grouping_factors(formula: Formula, rows: pd.DataFrame) -> tuple[Factor, ...]:
@@ -167,7 +177,12 @@ def group_columns(
                 )
         groups.append(
             GroupColumns(
-                term.label, where[term.factor], tuple(columns), tuple(names), term.correlated
+                term.label,
+                where[term.factor],
+                tuple(columns),
+                tuple(names),
+                term.correlated,
+                matrix.model_spec,
             )
         )
     stacked = np.column_stack(slopes) if slopes else np.empty((len(rows), 0))
@@ -242,7 +257,7 @@ def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
             codes, uniques = pd.factorize(values, sort=True)
         except TypeError:
             codes, uniques = pd.factorize(values)
-    names = _names(uniques)
+    names = level_names(uniques)
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise DataError(
@@ -271,7 +286,7 @@ def _refuse_decimals(values: pd.Series[Any]) -> None:
         )
 
 
-def _names(levels: Any) -> tuple[str, ...]:
+def level_names(levels: Any) -> tuple[str, ...]:
     """Write level names; whole numbers stored as floats lose their '.0'."""
     values = np.asarray(levels)
     if values.dtype.kind == "f" and np.all(values == np.floor(values)):

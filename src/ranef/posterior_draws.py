@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.mixed_model import Model
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["PosteriorDraws", "posterior_draws", "stored_name"]
 
@@ -43,6 +43,17 @@ class PosteriorDraws:
     beta: Array
     internal: Array
     chains: int
+
+    def take(self, index: IntArray) -> PosteriorDraws:
+        """Keep the draws of `index`, as one chain."""
+        return PosteriorDraws(
+            self.target,
+            self.eta[index],
+            self.tau[index],
+            self.beta[index],
+            self.internal[index],
+            1,
+        )
 
 
 def stored_name(name: str) -> str:

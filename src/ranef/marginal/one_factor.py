@@ -11,7 +11,7 @@ from ranef.marginal.classes import ClassSums, root_of_k
 
 if TYPE_CHECKING:
     from ranef.design import Design
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["OneFactor"]
 
@@ -80,6 +80,32 @@ class OneFactor:
             product = (K[:, d].reshape(n * q, q) @ flat).reshape(n, q, len(own), M)
             B[:, own] = product.transpose(0, 2, 1, 3)
         return [B], [K[:, kind]]
+
+    def at_rows(self, root: Array, codes: IntArray, Z: Array) -> tuple[Array, Array]:
+        """Posterior of z'b for rows with columns z, given variance parameters.
+
+        Parameters
+        ----------
+        root
+            Relative Cholesky factors, shape (n, q, q).
+        codes
+            Level of each row, shape (r,).
+        Z
+            Shape (r, q).
+
+        Returns
+        -------
+        response : numpy.ndarray
+            B with mean B [-beta~; 1] of z'b, shape (n, r, P).
+        variance : numpy.ndarray
+            Its conditional variance given coefficients / sigma^2, shape (n, r).
+        """
+        kinds, place = np.unique(self._sums.kind[codes], return_inverse=True)
+        half = root_of_k(root, self._sums.ZZ[kinds])[0][:, place]
+        through = np.einsum("nrka,ra->nrk", half, Z)
+        weight = np.einsum("nrka,nrk->nra", half, through)
+        response = np.einsum("nra,rap->nrp", weight, self._sums.ZA[codes])
+        return response, np.einsum("nrk,nrk->nr", through, through)
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """Sum over levels of the effects' posterior second moments, per factor.
