@@ -268,3 +268,32 @@ def test_predict_tells_errors_in_one_line(run, table, change, options, told):
     assert told in err
     code, out, err = run("predict", "nothing.nc", "new.csv")
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_gauge_prints_the_study_and_writes_table_and_picture(run, tmp_path):
+    rf.datasets.load("gauge_aiag").to_csv(tmp_path / "gauge.csv", index=False)
+    columns = ("measurement", "part", "operator")
+    arguments = ("gauge", "gauge.csv", *columns, "--tolerance", 8, "--seed", 1)
+    code, out, err = run(*arguments, "--prior", "operator=half_t(0.2)", "--out", "o")
+    assert (code, err) == (0, "")
+    assert "Number of distinct categories" in out
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["gauge.csv", "gauge.png"]
+    written = pd.read_csv(tmp_path / "o" / "gauge.csv", index_col=[0, 1])
+    assert written.loc[("%tolerance", "gauge R&R"), "median"] > 15
+    code, _, err = run(*arguments, "--study", -1)
+    assert (code, err) == (2, "ranef: study is -1.0; a positive number is expected.\n")
+
+
+def test_plan_prints_a_recommendation_and_says_by_its_code_whether_there_is_one(run, tmp_path):
+    arguments = ("--group-sd", "lognorm(0.2, scale=1)", "--groups", "5,30", "--replicates", 4)
+    options = (*arguments, "--simulations", 20, "--seed", 1)
+    code, out, err = run("plan", "icc width < 0.5", *options, "--out", "o")
+    assert (code, err) == (0, "")
+    assert "30 groups with 4 measurements each" in out
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["plan.csv", "plan.png"]
+    assert run("plan", "icc width < 0.05", *options)[0] == 1
+    code, _, err = run("plan", "icc width < 0.5", "--groups", "5;30")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "whole numbers with commas" in err
+    assert "Known goals" in run("plan", "win")[2]

@@ -16,6 +16,7 @@ _HOMES = {
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
+    "GaugeStudy": "gauge",
     "IdentifiabilityError": "errors",
     "IdentifiabilityWarning": "errors",
     "ImproperPosteriorError": "errors",
@@ -30,6 +31,7 @@ _HOMES = {
     "calibrate": "verification.sbc",
     "fit": "fitting",
     "flat": "priors",
+    "gauge_rr": "gauge",
     "geweke": "verification.geweke",
     "half_t": "priors",
     "jeffreys": "priors",
@@ -37,9 +39,12 @@ _HOMES = {
     "load": "fitting",
     "model": "modelling",
     "MixedModel": "modelling",
+    "Plan": "planning",
+    "Sensitivity": "sensitivities",
+    "plan": "planning",
     "variance": "priors",
 }
-_MODULES = ("article", "datasets")
+_MODULES = ("article", "datasets", "goals")
 
 __all__ = [
     "AliasedWarning",
@@ -48,15 +53,18 @@ __all__ = [
     "DataError",
     "Fit",
     "FormulaError",
+    "GaugeStudy",
     "IdentifiabilityError",
     "IdentifiabilityWarning",
     "ImproperPosteriorError",
     "MissingRowsWarning",
     "MixedModel",
     "NestingWarning",
+    "Plan",
     "PriorError",
     "RanefError",
     "ReliabilityWarning",
+    "Sensitivity",
     "SingleRowWarning",
     "__version__",
     "article",
@@ -66,17 +74,20 @@ __all__ = [
     "dirichlet",
     "fit",
     "flat",
+    "gauge_rr",
     "geweke",
+    "goals",
     "half_t",
     "jeffreys",
     "lkj",
     "load",
     "model",
+    "plan",
     "variance",
 ]
 
 if TYPE_CHECKING:
-    from ranef import article, datasets
+    from ranef import article, datasets, goals
     from ranef.errors import (
         AliasedWarning,
         CalibrationError,
@@ -93,8 +104,11 @@ if TYPE_CHECKING:
         SingleRowWarning,
     )
     from ranef.fitting import Fit, fit, load
+    from ranef.gauge import GaugeStudy, gauge_rr
     from ranef.modelling import MixedModel, model
+    from ranef.planning import Plan, plan
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
+    from ranef.sensitivities import Sensitivity
     from ranef.verification.calibration_report import Calibration
     from ranef.verification.check import check_gibbs
     from ranef.verification.geweke import geweke

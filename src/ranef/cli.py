@@ -1,4 +1,4 @@
-"""The command line: `ranef fit`, `predict`, `calibrate`, `article`, `simulate`. No statistics here.
+"""The command line: `ranef fit`, `predict`, `gauge`, `plan`, `calibrate`, …. No statistics here.
 
 Every error is one line on standard error and exit code 2. Libraries are imported inside the
 commands, so that `ranef --help` answers at once.
@@ -10,11 +10,11 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-from ranef.errors import PriorError, RanefError
+from ranef.errors import DataError, PriorError, RanefError
 from ranef.progress import status
 from ranef.version import __version__
 
@@ -26,6 +26,8 @@ _PRIOR_HELP = (
 )
 _CALIBRATION_FILES = ("calibration.csv", "calibration.png")
 _FIT_FILES = ("draws.nc", "summary.csv", "report.html")
+_GAUGE_FILES = ("gauge.csv", "gauge.png")
+_PLAN_FILES = ("plan.csv", "plan.png")
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -218,6 +220,96 @@ def calibrate_command(
     return 0 if made.passed else 1
 
 
+@cli.command("gauge")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("value")
+@click.argument("part")
+@click.argument("operator")
+@click.option("--tolerance", type=float, default=None, help="Width of the specification.")
+@click.option("--study", type=float, default=6.0, show_default=True, help="SDs of the process.")
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    metavar="NAME=DIST",
+    help="Prior on the SD of repeatability, operator, interaction or part, repeatable: "
+    "'operator=half_t(0.2)'.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
+@click.option("--out", type=_FOLDER, default=None, help="Folder for gauge.csv and gauge.png.")
+def gauge_command(
+    file: Path,
+    value: str,
+    part: str,
+    operator: str,
+    tolerance: float | None,
+    study: float,
+    priors: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+) -> None:
+    """Gauge R&R of the columns VALUE, PART and OPERATOR of FILE.
+
+    Example: ranef gauge gauge_aiag.csv measurement part operator --tolerance 8
+    """
+    with status(f"Gauge R&R of {value}"):
+        from ranef.gauge import gauge_rr
+        from ranef.report import check_writable, write_files
+
+        if out is not None:
+            check_writable(out, _GAUGE_FILES)
+        made = gauge_rr(
+            file, value, part, operator, tolerance, _priors(priors), study=study, seed=seed
+        )
+    click.echo(str(made))
+    if out is not None:
+        contents = (made.table().to_csv(), made.plot().savefig)
+        files = dict(zip(_GAUGE_FILES, contents, strict=True))
+        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
+
+
+@cli.command("plan")
+@click.argument("goal")
+@click.option("--sigma", default="1", show_default=True, help="Plausible residual SD.")
+@click.option("--group-sd", default="0.5", show_default=True, help="Plausible SD between groups.")
+@click.option("--slope", default=None, help="Plausible slope over the covariate's whole range.")
+@click.option("--slope-sd", default=None, help="Plausible SD of slopes between groups.")
+@click.option("--groups", default="5,10,20,40", show_default=True, help="Numbers to consider.")
+@click.option("--replicates", default="2,3,5,10", show_default=True, help="Numbers to consider.")
+@click.option("--assurance", type=float, default=0.8, show_default=True)
+@click.option("--simulations", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--cost-per-group", type=float, default=0.0, show_default=True)
+@click.option("--cost-per-measurement", type=float, default=1.0, show_default=True)
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same plan again.")
+@click.option("--out", type=_FOLDER, default=None, help="Folder for plan.csv and plan.png.")
+def plan_command(goal: str, groups: str, replicates: str, out: Path | None, **options: Any) -> int:
+    """Find how many groups and replicates reach GOAL.
+
+    Plausible values are numbers or distributions, 'lognorm(0.3, scale=0.5)'. Exit code 1 if no
+    design considered reaches the goal.
+
+    Example: ranef plan "icc width < 0.3" --sigma 1 --group-sd 0.8 --groups 10,20,40
+    """
+    from ranef.planning import plan
+    from ranef.report import check_writable, write_files
+
+    if out is not None:
+        check_writable(out, _PLAN_FILES)
+    made = plan(
+        goal,
+        groups=_whole_numbers("--groups", groups),
+        replicates=_whole_numbers("--replicates", replicates),
+        **options,
+    )
+    click.echo(str(made))
+    if out is not None:
+        contents = (made.table().to_csv(), made.plot().savefig)
+        files = dict(zip(_PLAN_FILES, contents, strict=True))
+        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
+    return 0 if made.recommended else 1
+
+
 @cli.command("article")
 @click.option(
     "--scenario", type=click.IntRange(1, 8), default=None, help="One scenario; default all eight."
@@ -303,6 +395,16 @@ def _priors(given: tuple[str, ...]) -> dict[str, str]:
             raise PriorError(f"Option --prior names {name.strip()!r} twice.")
         priors[name.strip()] = distribution.strip()
     return priors
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    """Split numbers at commas."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(
+            f"Option {option} {text!r}: whole numbers with commas between are expected, e.g. 5,10."
+        ) from None
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

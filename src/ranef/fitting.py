@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ranef.predictive_check import PredictiveCheck
     from ranef.residuals import ResidualKind, Residuals
     from ranef.samplers.posterior import Sample
+    from ranef.sensitivities import Sensitivity
     from ranef.shares import VarianceShares
     from ranef.statements import Probability
     from ranef.types import Seed
@@ -453,8 +454,8 @@ class Fit:
         statement
             A comparison of names as `summary` prints them: `"Days > 10"`,
             `"1|Subject_sigma > sigma"`, `"abs(Days) < 5"`, `"0 < f[b] - f[c] < 2"`; group effects
-            by level, `"1|Subject[308] > 1|Subject[309]"`. Operators + - * / **, `and`, `or`, `not`
-            and the functions abs, sqrt, exp, log, min, max.
+            by level, `"1|Subject[308] > 1|Subject[309]"`. The operators are ``+ - * / ** and or
+            not``, the functions abs, sqrt, exp, log, min, max.
         seed
             For group effects that were not stored, which are drawn jointly with the stored draws;
             fixed, so that the same question gets the same answer.
@@ -728,6 +729,72 @@ class Fit:
             replications=replications,
             interval=interval,
             seed=seed,
+        )
+
+    def sensitivity(
+        self,
+        priors: Mapping[str, Mapping[str, Any]] | None = None,
+        quantities: Sequence[str] | Mapping[str, Any] | None = None,
+        *,
+        prob: float = 0.95,
+        draws: int = 4000,
+        seed: Seed = None,
+        progress: bool = True,
+    ) -> Sensitivity:
+        """Whether the answers are the data's or the prior's: refits under other priors.
+
+        Parameters
+        ----------
+        priors
+            Alternatives by name, each a mapping as `ranef.fit` takes it,
+            `{"sceptical": {"1|g": "half_t(5)"}}`; what it leaves out stays as fitted. Default: the
+            usual priors on all SDs, scaled to the data (half-t, half-Cauchy, exponential, uniform,
+            inverse gamma, uniform variance shares; see
+            `ranef.sensitivities.default_alternatives`).
+        quantities
+            Names of parameters as in `summary`, or functions of their draws by name,
+            `{"ICC": lambda d: d["1|g_sigma"]**2 / (d["1|g_sigma"]**2 + d["sigma"]**2)}`.
+            Default: all parameters.
+        prob
+            Probability of the equal-tailed intervals.
+        draws
+            Independent draws under each alternative.
+        seed
+            Integer or `numpy.random.Generator`.
+        progress
+            Show a bar if it takes more than a second.
+
+        Returns
+        -------
+        Sensitivity
+            `.table()`, `.plot()`, `.verdicts` (one sentence for each quantity), and
+            `.power_scaling`, the sensitivity to powers of prior and likelihood (Kallioinen et al.
+            2024) by arviz-stats.
+
+        Raises
+        ------
+        PriorError, DataError, ImproperPosteriorError
+            If an alternative or a quantity means nothing, or a stated alternative has no proper
+            posterior; one of the default alternatives is then listed as left out.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> fit.sensitivity(seed=1).verdicts["sigma"].partition(":")[0]
+        "the data's"
+        """
+        from ranef.sensitivities import prior_sensitivity
+
+        return prior_sensitivity(
+            self.draws,
+            self.source,
+            priors,
+            quantities,
+            prob=prob,
+            draws=draws,
+            seed=seed,
+            progress=progress,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

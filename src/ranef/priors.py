@@ -410,7 +410,7 @@ def lkj(eta: float) -> LKJ:
     Parameters
     ----------
     eta
-        Density proportional to |R|^(eta - 1); 1 is uniform over correlation matrices, larger
+        Density proportional to det(R)^(eta - 1); 1 is uniform over correlation matrices, larger
         values favour weak correlations (Lewandowski, Kurowicka and Joe 2009).
 
     Returns

@@ -19,6 +19,11 @@ SOURCES = {
         "batches of an intermediate product. Davies and Goldsmith (1972), Statistical Methods in "
         "Research and Production, 4th ed., section 6.4."
     ),
+    "gauge_aiag": (
+        "Gauge R&R study: ten parts measured three times by each of three operators, in units "
+        "about the nominal value. Automotive Industry Action Group, Measurement Systems Analysis "
+        "Reference Manual, chapter III."
+    ),
     "sleepstudy": (
         "Average reaction time (ms) per day of 18 subjects under sleep restriction. Belenky et "
         "al. (2003), Journal of Sleep Research 12, 1-12."

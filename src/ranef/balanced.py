@@ -1,0 +1,238 @@
+"""Balanced one-factor data straight from their sufficient statistics, and their posterior.
+
+With the same number of rows in every group, group means and one sum of squares are all that the
+likelihood sees, so a simulated experiment is drawn as these, never as rows (mathematics.md,
+section 2).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.cells import Cells
+from ranef.errors import IdentifiabilityWarning
+from ranef.fixed_effects import FixedTerm
+from ranef.formula import parse_formula
+from ranef.goals import Posterior
+from ranef.grouping import GroupColumns
+from ranef.marginal.random_intercept import RandomIntercept
+from ranef.mixed_model import model_from_cells
+from ranef.priors import half_t
+from ranef.samplers.line import integrate_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ranef.mixed_model import Model
+    from ranef.types import Array
+
+__all__ = ["Balanced", "balanced_model", "balanced_posterior", "simulate_means", "simulate_slopes"]
+
+# Nodes of the trapezoidal rule for log sigma, in SDs from its mode: few give the integral (a step
+# of 0.8 SD errs by exp(-2 pi^2 / 0.8^2)), more are needed where points stand for a distribution.
+_INTEGRAL, _POINTS = np.linspace(-8.0, 8.0, 21), np.linspace(-8.0, 8.0, 97)
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Sufficient statistics of G groups.
+
+    Attributes
+    ----------
+    mean
+        Mean of each group, shape (G,).
+    weight
+        Weight of each mean: its variance given its group's true mean is sigma^2 / weight.
+    rows
+        Rows of each group that the residual SD is seen in.
+    within
+        Sum of squares about the groups' means, on G (rows - 1) - fitted degrees of freedom.
+    fitted
+        Coefficients that were taken out within groups.
+    """
+
+    mean: Array
+    weight: float
+    rows: int
+    within: float
+    fitted: int = 0
+
+
+def simulate_means(
+    groups: int, replicates: int, truth: Mapping[str, float], rng: np.random.Generator, fitted: int
+) -> Balanced:
+    """Draw group means and the squares within groups.
+
+    Parameters
+    ----------
+    groups, replicates
+        G and m.
+    truth
+        `sigma` and `group_sd`.
+    rng
+        Source of random numbers.
+    fitted
+        1 where a common slope is fitted within groups, 0 otherwise.
+
+    Returns
+    -------
+    Balanced
+    """
+    sigma, m = truth["sigma"], replicates
+    spread = np.hypot(truth["group_sd"], sigma / np.sqrt(m))
+    mean = spread * rng.standard_normal(groups)
+    within = sigma**2 * rng.chisquare(groups * (m - 1) - fitted)
+    return Balanced(mean, float(m), m, float(within), fitted)
+
+
+def simulate_slopes(
+    groups: int, replicates: int, truth: Mapping[str, float], rng: np.random.Generator
+) -> Balanced:
+    """Draw each group's least-squares slope and the squares about the groups' lines.
+
+    The covariate is centred in every group and its effects are independent of the groups' own, so
+    slopes and lines are a random-intercept layout of their own: slope_i ~ N(slope, slope_sd^2 +
+    sigma^2 / Sxx), with m - 1 rows for each group once its mean is taken out.
+
+    Parameters
+    ----------
+    groups, replicates
+        G and m.
+    truth
+        `sigma`, `slope` and `slope_sd`.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    Balanced
+    """
+    sigma, m = truth["sigma"], replicates
+    square = spread_of_x(m)
+    spread = np.hypot(truth["slope_sd"], sigma / np.sqrt(square))
+    slope = truth["slope"] + spread * rng.standard_normal(groups)
+    degrees = groups * (m - 2)
+    within = sigma**2 * rng.chisquare(degrees) if degrees else 0.0
+    return Balanced(slope, square, m - 1, float(within))
+
+
+def spread_of_x(replicates: int) -> float:
+    """Sum of squares about their mean of m values evenly spaced from 0 to 1.
+
+    Examples
+    --------
+    >>> spread_of_x(2)
+    0.5
+    """
+    m = replicates
+    return m * (m + 1) / (12 * (m - 1))
+
+
+def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> Model:
+    """Make the engine's model from sufficient statistics.
+
+    Parameters
+    ----------
+    data
+        The statistics.
+    priors
+        By `"sigma"` and `"group_sd"`; default half_t(s, df=3) on both, s the SD of the data.
+
+    Returns
+    -------
+    Model
+        `y ~ 1 + (1|group)`, flat mean.
+    """
+    G, mean = len(data.mean), data.mean
+    given = dict(priors or {})
+    if len(given) < 2:
+        between = float(((mean - mean.mean()) ** 2).sum()) * data.weight
+        degrees = G * data.rows - 1 - data.fitted
+        default = half_t(float(np.sqrt((data.within + between) / degrees)))
+        given = {"sigma": default, "group_sd": default, **given}
+    shift = float(mean.mean())
+    cells = Cells(
+        rows=G * data.rows - data.fitted,
+        count=np.full(G, data.weight),
+        size=np.full(G, data.rows),
+        level=np.arange(G)[None],
+        shift=np.array([0.0, shift]),
+        explained=np.zeros(1),
+        ones=np.ones(1),
+        mean=np.column_stack([np.ones(G), mean - shift]),
+        within=np.array([[0.0, 0.0], [0.0, data.within]]),
+        slopes=np.empty((G, 0)),
+        slope_slope=np.empty((G, 0, 0)),
+        slope_u=np.empty((G, 0, 2)),
+        log_weights=0.0,
+        median=0.0,
+        mad=0.0,
+    )
+    with warnings.catch_warnings():
+        # Two replicates and random slopes leave one row for each slope: the plan's goals then rest
+        # on the sum of the two variances, which is identified.
+        warnings.simplefilter("ignore", IdentifiabilityWarning)
+        return model_from_cells(
+            _FORMULA,
+            cells,
+            names=("Intercept",),
+            terms=(FixedTerm("Intercept", (0,)),),
+            groups=(GroupColumns("1|group", 0, (0,), ("1|group",), correlated=True),),
+            factors=(("group", ()),),
+            priors={"sigma": given["sigma"], "1|group": given["group_sd"]},
+        )
+
+
+_FORMULA = parse_formula("y ~ 1 + (1|group)")
+
+
+def balanced_posterior(data: Balanced, model: Model, replicates: int, truth: float) -> Posterior:
+    """Integrate the posterior of (rho, log sigma) on the engine's marginal density.
+
+    Given rho, log sigma has its mode near log(rest / k) / 2 and SD near 1 / sqrt(2 k); its density
+    is smooth and falls to nothing at both ends, where the trapezoidal rule converges exponentially.
+    rho is integrated by adaptive panels, as in every random-intercept fit.
+
+    Parameters
+    ----------
+    data
+        The statistics.
+    model
+        From `balanced_model`.
+    replicates
+        Rows of each group.
+    truth
+        True value of the mean.
+
+    Returns
+    -------
+    Posterior
+        Its coefficient is the mean of the groups' means, N(best, (sigma^2 / weight + group_sd^2) /
+        G) given the SDs.
+    """
+    target = RandomIntercept(model)
+
+    def joint(rho: Array, steps: Array) -> tuple[Array, Array]:
+        profile = target.profile(rho)
+        middle = 0.5 * np.log(profile.rest / target.k)
+        tau = middle[:, None] + steps / np.sqrt(2 * target.k)
+        return tau, target.log_density(rho, tau, profile)
+
+    def marginal(rho: Array) -> Array:
+        f = joint(rho, _INTEGRAL)[1]
+        top = f.max(axis=1)
+        return np.asarray(top + np.log(np.exp(f - top[:, None]).sum(axis=1)))
+
+    line = integrate_line(marginal, tolerance=1e-6)
+    near = line.weight > 1e-9
+    rho, share = line.x[near], line.weight[near]
+    tau, f = joint(rho, _POINTS)
+    given = np.exp(f - f.max(axis=1, keepdims=True))
+    weight = given * (share / given.sum(axis=1) / share.sum())[:, None]
+    variance = np.exp(2 * tau) * (1 / data.weight + np.exp(rho)[:, None]) / len(data.mean)
+    best = float(data.mean.mean())
+    return Posterior(line.proposal, rho, tau, weight, best, np.sqrt(variance), replicates, truth)

@@ -1,0 +1,199 @@
+"""The six panels of a gauge study: components of variation, R and X-bar charts, results."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ranef.types import Array
+
+__all__ = ["draw_gauge", "range_moments"]
+
+_BARS = ("gauge R&R", "repeatability", "reproducibility", "part-to-part")
+# Part labels up to this many are written out.
+_NAMED = 30
+
+
+@cache
+def range_moments(n: int) -> tuple[float, float]:
+    """Mean d2 and SD d3 of the range of n standard normal values (Tippett 1925).
+
+    Parameters
+    ----------
+    n
+        Number of values, at least 2.
+
+    Returns
+    -------
+    d2, d3 : float
+
+    Examples
+    --------
+    >>> d2, d3 = range_moments(3)
+    >>> round(d2, 3), round(d3, 3)
+    (1.693, 0.888)
+    """
+    from scipy.special import ndtr
+
+    x = np.linspace(-9.0, 9.0, 1201)
+    step, F = x[1] - x[0], ndtr(x)
+    d2 = float(np.sum(1 - F**n - (1 - F) ** n) * step)
+    low, high = F[:, None], F[None, :]
+    # P(min < x and max > y) for x < y; the range squared is twice the integral of 1{min < x < y <
+    # max} over the plane. Symmetric in x and y, so the whole square counts it twice by itself.
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    both = 1 - high**n - (1 - low) ** n + (high - low) ** n
+    return d2, float(np.sqrt(both.sum() * step**2 - d2**2))
+
+
+def draw_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str, str]) -> Figure:
+    """Draw the usual six panels.
+
+    Parameters
+    ----------
+    summary
+        From `GaugeStudy.table`.
+    rows
+        The measurements, columns value, part and operator.
+    names
+        What the user calls these three.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    import matplotlib.pyplot as plt
+
+    value, part, operator = names
+    cells = rows.groupby(["operator", "part"], observed=True, sort=True)["value"]
+    table = cells.agg(["mean", "size", np.ptp]).reset_index()
+    created: tuple[Figure, Any] = plt.subplots(3, 2, figsize=(10.0, 10.0), layout="constrained")
+    figure, axes = created
+    _components(axes[0, 0], summary)
+    _by_part(axes[0, 1], rows, value, part)
+    _chart_by_operator(axes[1, 0], table, rows, "range", value, operator)
+    _by_operator(axes[1, 1], rows, value, operator)
+    _chart_by_operator(axes[2, 0], table, rows, "mean", value, operator)
+    _interaction(axes[2, 1], table, value, part, operator)
+    plt.close(figure)
+    return figure
+
+
+def _components(axis: Axes, table: pd.DataFrame) -> None:
+    """Bars of posterior medians with 95% intervals."""
+    low, high = table.columns[2:]
+    shown = [m for m in table.index.unique("measure") if m.startswith("%")]
+    width = 0.8 / len(shown)
+    for j, measure in enumerate(shown):
+        part = table.loc[measure].loc[list(_BARS)]
+        middle = part["median"].to_numpy()
+        reach = np.stack([middle - part[low].to_numpy(), part[high].to_numpy() - middle])
+        at = np.arange(len(_BARS)) + (j - (len(shown) - 1) / 2) * width
+        axis.bar(at, middle, width, yerr=reach, label=measure, capsize=2)
+    axis.set_xticks(range(len(_BARS)), _BARS)
+    axis.set_ylabel("percent (95% interval)")
+    axis.set_title("Components of variation")
+    axis.legend()
+
+
+def _chart_by_operator(
+    axis: Axes, table: pd.DataFrame, rows: pd.DataFrame, kind: str, value: str, operator: str
+) -> None:
+    """R or X-bar chart of the cells, operator after operator, limits from the mean range.
+
+    Limits of a cell with n measurements: d2 s -+ 3 d3 s for ranges and the grand mean -+ 3 s /
+    sqrt(n) for means, with s the average of range / d2; for equal n these are R-bar times D3, D4
+    and A2.
+    """
+    at, size = np.arange(len(table)), table["size"].to_numpy()
+    repeated = size > 1
+    axis.set_title("R chart by operator" if kind == "range" else "X-bar chart by operator")
+    axis.set_ylabel(f"{kind} of {value}")
+    y = table["ptp" if kind == "range" else "mean"].to_numpy(float)
+    if kind == "range":
+        y = np.where(repeated, y, np.nan)
+    centers: list[float] = []
+    names: list[str] = []
+    for name, place in table.groupby("operator", observed=True, sort=False).indices.items():
+        axis.plot(at[place], y[place], marker="o", markersize=3, linewidth=1, color="C0")
+        axis.axvline(place[-1] + 0.5, color="0.8", linewidth=0.8)
+        centers.append(float(place.mean()))
+        names.append(str(name))
+    axis.set_xticks(centers, names)
+    axis.set_xlabel(f"parts within each {operator}")
+    if not repeated.any():
+        axis.text(
+            0.5,
+            0.5,
+            "one measurement each: no ranges, no limits",
+            ha="center",
+            transform=axis.transAxes,
+        )
+        return
+    d2, d3 = np.array([range_moments(int(n)) if n > 1 else (np.nan, np.nan) for n in size]).T
+    s = float(np.nanmean(table["ptp"].to_numpy(float) / d2))
+    if kind == "range":
+        middle, low, high = d2 * s, np.maximum(d2 - 3 * d3, 0.0) * s, (d2 + 3 * d3) * s
+    else:
+        grand = float(rows["value"].mean())
+        middle = np.full(len(at), grand)
+        low, high = grand - 3 * s / np.sqrt(size), grand + 3 * s / np.sqrt(size)
+    for line, style in ((middle, "-"), (low, "--"), (high, "--")):
+        axis.step(
+            at,
+            line,
+            where="mid",
+            color="C2" if style == "-" else "C3",
+            linewidth=1,
+            linestyle=style,
+        )
+
+
+def _by_part(axis: Axes, rows: pd.DataFrame, value: str, part: str) -> None:
+    """All measurements of each part, and their mean."""
+    _points(axis, rows, "part", value, part)
+    axis.set_title(f"{value} by {part}")
+
+
+def _by_operator(axis: Axes, rows: pd.DataFrame, value: str, operator: str) -> None:
+    """All measurements of each operator, and their mean."""
+    _points(axis, rows, "operator", value, operator)
+    axis.set_title(f"{value} by {operator}")
+
+
+def _points(axis: Axes, rows: pd.DataFrame, role: str, value: str, name: str) -> None:
+    """Points and means by level."""
+    groups = rows.groupby(role, observed=True, sort=True)["value"]
+    levels, mean = list(groups.groups), groups.mean().to_numpy()
+    for i, level in enumerate(levels):
+        y: Array = groups.get_group(level).to_numpy()
+        axis.plot(np.full(len(y), i), y, "o", color="0.6", markersize=3)
+    axis.plot(range(len(levels)), mean, marker="D", markersize=4, color="C0")
+    _name_levels(axis, levels)
+    axis.set_xlabel(name)
+    axis.set_ylabel(value)
+
+
+def _interaction(axis: Axes, table: pd.DataFrame, value: str, part: str, operator: str) -> None:
+    """Mean of each part by operator; parallel lines say that there is no interaction."""
+    wide = table.pivot(index="part", columns="operator", values="mean")
+    for name in wide.columns:
+        axis.plot(range(len(wide)), wide[name], marker="o", markersize=3, label=str(name))
+    _name_levels(axis, list(wide.index))
+    axis.set_xlabel(part)
+    axis.set_ylabel(f"mean of {value}")
+    axis.set_title(f"{part} by {operator}")
+    axis.legend(title=operator)
+
+
+def _name_levels(axis: Axes, levels: list[Any]) -> None:
+    """Write level names where there is room."""
+    shown = len(levels) <= _NAMED
+    axis.set_xticks(range(len(levels)) if shown else [], [str(v) for v in levels] if shown else [])
