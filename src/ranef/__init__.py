@@ -13,6 +13,7 @@ _HOMES = {
     "AliasedWarning": "errors",
     "Calibration": "verification.calibration_report",
     "CalibrationError": "errors",
+    "BayesFactor": "model_comparison",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
@@ -25,6 +26,8 @@ _HOMES = {
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
+    "bayes_factor": "model_comparison",
+    "compare": "model_comparison",
     "dirichlet": "priors",
     "check_gibbs": "verification.check",
     "calibrate": "verification.sbc",
@@ -43,6 +46,7 @@ _MODULES = ("article", "datasets")
 
 __all__ = [
     "AliasedWarning",
+    "BayesFactor",
     "Calibration",
     "CalibrationError",
     "DataError",
@@ -60,8 +64,10 @@ __all__ = [
     "SingleRowWarning",
     "__version__",
     "article",
+    "bayes_factor",
     "calibrate",
     "check_gibbs",
+    "compare",
     "datasets",
     "dirichlet",
     "fit",
@@ -93,6 +99,7 @@ if TYPE_CHECKING:
         SingleRowWarning,
     )
     from ranef.fitting import Fit, fit, load
+    from ranef.model_comparison import BayesFactor, bayes_factor, compare
     from ranef.modelling import MixedModel, model
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
     from ranef.verification.calibration_report import Calibration

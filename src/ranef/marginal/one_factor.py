@@ -11,7 +11,7 @@ from ranef.marginal.classes import ClassSums, root_of_k
 
 if TYPE_CHECKING:
     from ranef.design import Design
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["OneFactor"]
 
@@ -67,6 +67,27 @@ class OneFactor:
         half, _ = root_of_k(roots[0], self._sums.ZZ)
         K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
         return [np.matmul(K, self._sums.ZA)], [K]
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row, given variance parameters.
+
+        Parameters
+        ----------
+        roots
+            As in `sums`.
+        level
+            Combinations of levels, one level of each factor, shape (factors, k).
+
+        Returns
+        -------
+        response : list of numpy.ndarray
+            As in `solve`.
+        covariance : numpy.ndarray
+            Joint conditional covariance given coefficients / sigma^2 of the effects of each
+            combination, in the factors' order, shape (n, k, Q, Q).
+        """
+        response, covariance = self.solve(roots)
+        return response, covariance[0][:, level[0]]
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """Sum over levels of the effects' posterior second moments, per factor.
