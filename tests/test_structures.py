@@ -143,6 +143,32 @@ def test_effects_have_their_dense_conditional_mean_and_covariance(name):
 
 
 @pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_effects_that_meet_have_their_dense_joint_covariance(name):
+    made = dense(FORMULAS[name], weighted=True)
+    roots = some_roots(made.model, np.random.default_rng(8))
+    factors = made.model.design.factors
+    level = np.array([f.codes for f in factors])
+    starts = np.cumsum([0, *(f.levels * len(f.columns) for f in factors)])
+    for structure in structures(made.model):
+        response, joint = structure.meet(roots, level)
+        for f, B in enumerate(structure.solve(roots)[0]):
+            np.testing.assert_allclose(response[f], B, atol=1e-12)
+        for i in range(2):
+            G = made.covariance([r[i] for r in roots])
+            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
+            S = G - G @ made.Z.T @ np.linalg.solve(C, made.Z @ G)
+            for c in range(level.shape[1]):
+                at = np.concatenate(
+                    [
+                        start + level[f, c] * len(factor.columns) + np.arange(len(factor.columns))
+                        for f, (factor, start) in enumerate(zip(factors, starts[:-1], strict=True))
+                    ]
+                )
+                np.testing.assert_allclose(joint[i, c], S[np.ix_(at, at)], atol=1e-9)
+
+
+@pytest.mark.usefixtures("remainder")
 @pytest.mark.parametrize(
     "name", ["correlated", "crossed", "crossed slopes", "slopes on both", "nested"]
 )

@@ -13,6 +13,7 @@ _HOMES = {
     "AliasedWarning": "errors",
     "Calibration": "verification.calibration_report",
     "CalibrationError": "errors",
+    "BayesFactor": "model_comparison",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
@@ -26,6 +27,8 @@ _HOMES = {
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
+    "bayes_factor": "model_comparison",
+    "compare": "model_comparison",
     "dirichlet": "priors",
     "check_gibbs": "verification.check",
     "calibrate": "verification.sbc",
@@ -48,6 +51,7 @@ _MODULES = ("article", "datasets", "goals")
 
 __all__ = [
     "AliasedWarning",
+    "BayesFactor",
     "Calibration",
     "CalibrationError",
     "DataError",
@@ -68,8 +72,10 @@ __all__ = [
     "SingleRowWarning",
     "__version__",
     "article",
+    "bayes_factor",
     "calibrate",
     "check_gibbs",
+    "compare",
     "datasets",
     "dirichlet",
     "fit",
@@ -105,6 +111,7 @@ if TYPE_CHECKING:
     )
     from ranef.fitting import Fit, fit, load
     from ranef.gauge import GaugeStudy, gauge_rr
+    from ranef.model_comparison import BayesFactor, bayes_factor, compare
     from ranef.modelling import MixedModel, model
     from ranef.planning import Plan, plan
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance

@@ -15,6 +15,9 @@ import numpy as np
 
 from ranef.certificate import Certificate, certify
 from ranef.combinations import contrast, marginal_means
+from ranef.comparison.evidence import log_marginal_likelihood
+from ranef.comparison.group_effect import no_group_effect
+from ranef.comparison.leave_one_out import leave_one_out
 from ranef.draws import load_tree, save_tree, to_tree
 from ranef.effect_answers import Question, answer_effects
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.combinations import Combinations
+    from ranef.comparison.evidence import LogMarginalLikelihood
+    from ranef.comparison.group_effect import NoGroupEffect
     from ranef.mixed_model import Model
     from ranef.new_rows import Groups, Kind
     from ranef.prediction import Prediction
@@ -202,6 +207,8 @@ def _told(sample: Sample) -> dict[str, Any]:
         "surrogate_error": sample.surrogate_error,
         "divergences": sample.divergences,
         "fallback": sample.fallback,
+        "log_mass": sample.log_mass,
+        "log_mass_error": sample.log_mass_error,
     }
     return {k: v for k, v in told.items() if v is not None}
 
@@ -796,6 +803,123 @@ class Fit:
             seed=seed,
             progress=progress,
         )
+
+    def loo(
+        self,
+        unit: str = "row",
+        *,
+        draws: int | None = None,
+        refit: bool = True,
+        seed: Seed = 0,
+    ) -> Any:
+        """Predict each row, or each group, from all others: leave-one-out cross-validation.
+
+        Parameters
+        ----------
+        unit
+            What is left out at a time: `"row"`, `"group"` (all rows of a level of the one grouping
+            factor), or the name of a grouping factor where there are several.
+        draws
+            How many draws to use, evenly spaced; by default as many as a minute and 320 MB allow.
+        refit
+            Fit again without each case that moves the variance parameters too far for importance
+            weights (Pareto k-hat above 0.7), so that draws with it and without it are at hand.
+            Where that would take more than two minutes, or with False, the estimate stays and a
+            warning names the cases.
+        seed
+            For those fits.
+
+        Returns
+        -------
+        arviz_stats.ELPDData
+            `elpd`, the sum of log predictive densities in nats, with `se`; `elpd_i` by case; `p`,
+            the effective number of parameters; `pareto_k`, zero where the case was refitted.
+            `ranef.compare` and every ArviZ function take it.
+
+        Raises
+        ------
+        DataError
+            If there is no such unit, or leaving it out would take too long or too much memory.
+        ImproperPosteriorError
+            If a flat coefficient is determined by what is left out alone.
+
+        Warns
+        -----
+        ReliabilityWarning
+            Where Pareto k-hat is too large and the case was not refitted.
+
+        Notes
+        -----
+        Given the variance parameters the density of what is left out has a closed form, so only
+        these few parameters need importance weights. For rows, `p` counts coefficients and effects
+        too, as ArviZ counts them; for groups, what a further group with the same rows tells.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> len(fit.loo().elpd_i), len(fit.loo("group").elpd_i)
+        (30, 6)
+        """
+        return leave_one_out(self.draws, self.source, unit, draws=draws, refit=refit, seed=seed)
+
+    def log_marginal_likelihood(self) -> LogMarginalLikelihood:
+        """Log density of the data with all parameters integrated over their priors.
+
+        Returns
+        -------
+        LogMarginalLikelihood
+            `float()` of it is the value in nats; `.error` its error: of the quadrature for one
+            grouping factor with random intercepts, of importance sampling else. For draws by Gibbs
+            or NUTS it is computed anew, as it does not come from their draws.
+
+        Raises
+        ------
+        PriorError
+            If a prior is improper, as the default flat ones on coefficients are.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1,
+        ...              priors={"Intercept": "norm(1500, 100)"})
+        >>> round(float(fit.log_marginal_likelihood()), 3)
+        -168.558
+        """
+        return log_marginal_likelihood(self.draws, self.source.model)
+
+    def no_group_effect(
+        self, term: str | None = None, *, prior_probability: float = 0.5
+    ) -> NoGroupEffect:
+        """Probability that a group term is not there, and its Bayes factor.
+
+        Parameters
+        ----------
+        term
+            The term as in the formula, such as `"1|Batch"`; None where there is one.
+        prior_probability
+            Of no effect, before the data.
+
+        Returns
+        -------
+        NoGroupEffect
+
+        Raises
+        ------
+        DataError
+            If there is no such term, or the prior probability is not between 0 and 1.
+        PriorError
+            If the prior on the term's own SD is improper, or on shares of a total variance. Flat
+            priors on coefficients, or on the residual SD, stand in both models and cancel.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+        >>> round(fit.no_group_effect("1|Batch").probability, 3)
+        0.11
+        """
+        return no_group_effect(self.draws, self.source.model, term, prior_probability)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fit to one NetCDF file, whole or not at all.

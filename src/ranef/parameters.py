@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.correlations import correlation_root, draw_lkj, log_lkj
+from ranef.correlations import correlation_root, draw_lkj, log_lkj, partial_correlations
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ranef.joint_priors import InverseWishart, Shares
     from ranef.priors import ScalePrior
     from ranef.types import Array
@@ -207,6 +209,34 @@ class Layout:
             eta[:, -1] = logs[:, -1]
         elif self.sigma is not None:
             eta[:, -1] = np.log(self.sigma.draw(rng, n))
+        return eta
+
+    def vectors(
+        self, scales: Mapping[str, Array], correlations: Mapping[str, Array], sigma: Array | None
+    ) -> Array:
+        """Vectors (n, d) from SDs and correlations: the inverse of `scales` and `correlations`.
+
+        Parameters
+        ----------
+        scales
+            SD of each group effect by name, shape (n,) each.
+        correlations
+            By label, shape (n, pairs) each, pairs in the order (2,1), (3,1), (3,2), ….
+        sigma
+            Residual SD, shape (n,); None where it is known.
+        """
+        eta = np.empty((len(next(iter(scales.values()))), self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            for j, name in enumerate(term.names):
+                log_sd[:, j] = np.log(scales[name])
+            if term.correlations:
+                q = len(term.place)
+                R = np.tile(np.eye(q), (len(eta), 1, 1))
+                row, column = np.tril_indices(q, -1)
+                R[:, row, column] = R[:, column, row] = correlations[term.label]
+                z[:] = partial_correlations(R)
+        if sigma is not None:
+            eta[:, -1] = np.log(sigma)
         return eta
 
     def scales(self, eta: Array) -> dict[str, Array]:

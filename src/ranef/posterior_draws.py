@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.correlations import partial_correlations
 from ranef.marginal.mixed import Mixed
 
 if TYPE_CHECKING:
@@ -83,18 +82,11 @@ def posterior_draws(tree: xr.DataTree, model: Model) -> PosteriorDraws:
         return np.asarray(values.reshape(chains * draws, -1))
 
     layout = model.layout
-    eta = np.empty((chains * draws, layout.size))
-    for term, (log_sd, z) in zip(layout.terms, layout.split(eta), strict=True):
-        for j, name in enumerate(term.names):
-            log_sd[:, j] = np.log(flat(f"{name}_sigma")[:, 0])
-        if term.correlations:
-            q = len(term.place)
-            R = np.tile(np.eye(q), (len(eta), 1, 1))
-            row, column = np.tril_indices(q, -1)
-            R[:, row, column] = R[:, column, row] = flat(f"{term.label}_corr")
-            z[:] = partial_correlations(R)
-    if layout.sigma is not None:
-        eta[:, -1] = np.log(flat("sigma")[:, 0])
+    eta = layout.vectors(
+        {n: flat(f"{n}_sigma")[:, 0] for term in layout.terms for n in term.names},
+        {t.label: flat(f"{t.label}_corr") for t in layout.terms if t.correlations},
+        None if layout.sigma is None else flat("sigma")[:, 0],
+    )
     beta = np.empty((len(eta), len(model.names)))
     for fixed in model.terms:
         beta[:, list(fixed.columns)] = flat(fixed.name)

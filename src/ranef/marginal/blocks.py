@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from ranef.design import Design
     from ranef.types import Array, IntArray
 
-__all__ = ["CrossBlock", "FactorBlock", "cross_block", "factor_block", "total_products"]
+__all__ = [
+    "CrossBlock",
+    "FactorBlock",
+    "cross_block",
+    "factor_block",
+    "in_order",
+    "join_blocks",
+    "total_products",
+]
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,38 @@ def cross_block(design: Design, f: int, g: int) -> CrossBlock:
 def total_products(design: Design) -> Array:
     """[X~ y~]'[X~ y~], shape (p + 1, p + 1)."""
     return design.within + (design.mean * design.count[:, None]).T @ design.mean
+
+
+def join_blocks(own: Array, across: Array, rest: Array) -> Array:
+    """Symmetric matrices [[own, across], [across', rest]], stacked, shape (…, q + r, q + r)."""
+    above = np.concatenate([own, across], axis=-1)
+    below = np.concatenate([across.swapaxes(-1, -2), rest], axis=-1)
+    return np.concatenate([above, below], axis=-2)
+
+
+def in_order(order: list[int], widths: list[int]) -> IntArray:
+    """Where the columns of factors 0, 1, … stand when blocks are laid out in another order.
+
+    Parameters
+    ----------
+    order
+        The factors as they are laid out.
+    widths
+        Number of columns of each, in that order.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (sum of widths,).
+
+    Examples
+    --------
+    >>> in_order([1, 0], [2, 1])
+    array([2, 0, 1])
+    """
+    starts = np.cumsum([0, *widths])
+    where = {f: np.arange(starts[k], starts[k + 1]) for k, f in enumerate(order)}
+    return np.concatenate([where[f] for f in sorted(where)])
 
 
 def _zz(design: Design, i: int, j: int) -> Array:

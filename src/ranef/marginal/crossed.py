@@ -14,14 +14,14 @@ from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
 from threadpoolctl import threadpool_limits
 
-from ranef.marginal.blocks import cross_block, factor_block, total_products
+from ranef.marginal.blocks import cross_block, factor_block, in_order, join_blocks, total_products
 from ranef.marginal.classes import root_of_k
 from ranef.marginal.pairs import Pairs, count_pairs
 
 if TYPE_CHECKING:
     from ranef.design import Design
     from ranef.marginal.blocks import FactorBlock
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["Crossed"]
 
@@ -118,8 +118,51 @@ class Crossed:
             covariance[f] = np.stack([c[k] for _, c in parts])
         return response, covariance
 
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+        q, widths = self._width(0), [self._width(k) for k in range(1, len(self.order))]
+        first = level[self.order[0]]
+        at = np.concatenate(
+            [
+                start + level[f][:, None] * w + np.arange(w)
+                for f, start, w in zip(self.order[1:], self.starts[:-1], widths, strict=True)
+            ],
+            axis=1,
+        )
+        place, inner = in_order(self.order, [q, *widths]), np.arange(q)[:, None]
+        responses, joint = [], []
+        with threadpool_limits(1, "blas"):
+            for i in range(len(roots[0])):
+                response, K, M = self._posterior([roots[f][i] for f in self.order])
+                # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
+                half = (self.Z1R @ M).reshape(len(K), q, -1)
+                across = -K[first] @ half[first[:, None, None], inner, at[:, None, :]]
+                own = (K + K @ self._quadratic(M) @ K)[first]
+                rest = M[at[:, :, None], at[:, None, :]]
+                responses.append(response)
+                joint.append(join_blocks(own, across, rest)[:, place[:, None], place])
+        ordered: list[Array] = [np.empty(0)] * len(self.order)
+        for k, f in enumerate(self.order):
+            ordered[f] = np.stack([r[k] for r in responses])
+        return ordered, np.stack(joint)
+
+    def _width(self, k: int) -> int:
+        """Number of columns of the k-th factor in elimination order."""
+        return int(self.blocks[k].ZZ.shape[1])
+
     def _solve_one(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Solve once, in elimination order."""
+        responses, K, M = self._posterior(roots)
+        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains K Z_1'Z_R M Z_R'Z_1 K.
+        covariances = [K + K @ self._quadratic(M) @ K]
+        for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
+            G, q = block.ZZ.shape[:2]
+            at = start + np.arange(G * q).reshape(G, q)
+            covariances.append(M[at[:, :, None], at[:, None, :]])
+        return responses, covariances
+
+    def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array]:
+        """Responses, and K and the remaining effects' covariance M, in elimination order."""
         K, _ = self._eliminate(roots[0])
         r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
         L = self._root(roots[1:])
@@ -129,20 +172,13 @@ class Crossed:
         inverse += np.tril(inverse, -1).T
         M = np.ascontiguousarray(_scale(L.T, inverse))  # L A^-1 L', symmetric
         B_rest = M @ r
-        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains K Z_1'Z_R M Z_R'Z_1 K.
         B_first = _apply(K, self.ZV1 - self.Z1R @ B_rest)
-        inner = self._quadratic(M)
         first = self.blocks[0]
-        G, q = first.ZZ.shape[:2]
-        P = len(self.total)
-        responses = [B_first.reshape(G, q, P)]
-        covariances = [K + K @ inner @ K]
+        responses = [B_first.reshape(*first.ZZ.shape[:2], len(self.total))]
         for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
             G, q = block.ZZ.shape[:2]
-            at = start + np.arange(G * q).reshape(G, q)
-            responses.append(B_rest[at])
-            covariances.append(M[at[:, :, None], at[:, None, :]])
-        return responses, covariances
+            responses.append(B_rest[start + np.arange(G * q).reshape(G, q)])
+        return responses, K, M
 
     def _quadratic(self, M: Array) -> Array:
         """Z_1'Z_R M Z_R'Z_1 of each level of the largest factor, shape (G, q, q)."""

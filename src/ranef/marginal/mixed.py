@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.design import Design
     from ranef.marginal.surrogate import Surrogate
     from ranef.mixed_model import Model
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["LARGEST_RATIO", "Mixed", "Structure", "choose_structure"]
 
@@ -50,6 +50,10 @@ class Structure(Protocol):
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Effects' response to [-beta~; 1] and covariance given coefficients, per factor."""
+        ...
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Effects' response as in `solve`, and the joint covariance of those that meet in a row."""
         ...
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:

@@ -107,6 +107,27 @@ class OneFactor:
         response = np.einsum("nra,rap->nrp", weight, self._sums.ZA[codes])
         return response, np.einsum("nrk,nrk->nr", through, through)
 
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row, given variance parameters.
+
+        Parameters
+        ----------
+        roots
+            As in `sums`.
+        level
+            Combinations of levels, one level of each factor, shape (factors, k).
+
+        Returns
+        -------
+        response : list of numpy.ndarray
+            As in `solve`.
+        covariance : numpy.ndarray
+            Joint conditional covariance given coefficients / sigma^2 of the effects of each
+            combination, in the factors' order, shape (n, k, Q, Q).
+        """
+        response, covariance = self.solve(roots)
+        return response, covariance[0][:, level[0]]
+
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """Sum over levels of the effects' posterior second moments, per factor.
 

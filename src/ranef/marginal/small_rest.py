@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.marginal.blocks import cross_block, factor_block, total_products
+from ranef.marginal.blocks import cross_block, factor_block, in_order, join_blocks, total_products
 from ranef.marginal.classes import ClassSums, root_of_k
 from ranef.streams import split_stream
 
 if TYPE_CHECKING:
     from ranef.design import Design
-    from ranef.types import Array
+    from ranef.types import Array, IntArray
 
 __all__ = ["SmallRest"]
 
@@ -119,6 +119,33 @@ class SmallRest:
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
+        response, K, left, M = self._posterior(roots)
+        covariance = [np.empty(0)] * (len(self.rest) + 1)
+        n, G, q, R = left.shape
+        spread = (left.reshape(n, G * q, R) @ M).reshape(n, G, q, R)
+        covariance[self.first] = K + spread @ left.transpose(0, 1, 3, 2)
+        for i, f in enumerate(self.rest):
+            at = self._at(i)
+            covariance[f] = M[:, at[:, :, None], at[:, None, :]]
+        return response, covariance
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+        response, K, left, M = self._posterior(roots)
+        first = level[self.first]
+        at = np.concatenate([self._at(i)[level[f]] for i, f in enumerate(self.rest)], axis=1)
+        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
+        spread = left @ M[:, None]
+        inner = np.arange(K.shape[2])[:, None]
+        across = -spread[:, first[:, None, None], inner, at[:, None, :]]
+        own = (K + spread @ left.swapaxes(2, 3))[:, first]
+        rest = M[:, at[:, :, None], at[:, None, :]]
+        widths = [self.shapes[i][1] for i in range(len(self.rest))]
+        place = in_order([self.first, *self.rest], [K.shape[2], *widths])
+        return response, join_blocks(own, across, rest)[:, :, place[:, None], place]
+
+    def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array, Array]:
+        """Responses per factor, and K, K Z_1'Z_R (n, G, q, R) and the rest's covariance M."""
         R = int(self.starts[-1])
         A, right = self._scaled(roots, self._sums.sums(roots[self.first])[1])
         L = self._root(roots)
@@ -130,16 +157,10 @@ class SmallRest:
         ZA = self._sums.ZA
         left = np.matmul(K, ZA[:, :, :R])
         response = [np.empty(0)] * (len(self.rest) + 1)
-        covariance = [np.empty(0)] * (len(self.rest) + 1)
         response[self.first] = np.matmul(K, ZA[:, :, R:]) - np.matmul(left, B_rest[:, None])
-        n, G, q = left.shape[:3]
-        spread = (left.reshape(n, G * q, R) @ M).reshape(n, G, q, R)
-        covariance[self.first] = K + spread @ left.transpose(0, 1, 3, 2)
         for i, f in enumerate(self.rest):
-            at = self._at(i)
-            response[f] = B_rest[:, at]
-            covariance[f] = M[:, at[:, :, None], at[:, None, :]]
-        return response, covariance
+            response[f] = B_rest[:, self._at(i)]
+        return response, K, left, M
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""

@@ -96,13 +96,16 @@ def sample_independent(
     kept = run_chain(log_w, streams[2], streams[3])
     eta = eta[kept]
     sample = draw_given(target, request, eta, log_f_eta[kept], streams[4:])
+    log_mass = float(logsumexp(log_w) - np.log(len(log_w)))
+    # Delta method: the standard error of a logarithm is the relative one of the mean weight.
+    spread = np.expm1(logsumexp(2 * log_w) + np.log(len(log_w)) - 2 * logsumexp(log_w))
     return replace(
         sample,
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
         log_weight=log_w[START:].reshape(layout),
-        log_marginal_likelihood=float(logsumexp(log_w) - np.log(len(log_w)))
-        if model.proper
-        else None,
+        log_mass=log_mass,
+        log_mass_error=float(np.sqrt(max(spread, 0.0) / len(log_w))) + (error or 0.0),
+        log_marginal_likelihood=log_mass if model.proper else None,
         surrogate_error=error,
     )
 

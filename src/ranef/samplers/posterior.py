@@ -93,8 +93,12 @@ class Sample:
         How the likelihood was evaluated, for the certificate.
     points
         Weighted points behind the moments, for random-intercept models.
+    log_mass, log_mass_error
+        Logarithm of the integral of likelihood and priors over all parameters, with improper
+        densities as they stand (one for a flat coefficient), and its error (quadrature), or
+        standard error (Monte Carlo), in nats; None for Gibbs and NUTS.
     log_marginal_likelihood
-        In nats; None for Gibbs, NUTS or improper priors.
+        In nats: `log_mass` where all priors are proper; else, and for Gibbs and NUTS, None.
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
@@ -115,6 +119,8 @@ class Sample:
     effects: dict[str, Array]
     structure: str
     points: Points | None = None
+    log_mass: float | None = None
+    log_mass_error: float | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
     divergences: int | None = None

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from ranef.mixed_model import Model
     from ranef.priors import ScalePrior
     from ranef.samplers.conditional import Conditional
+    from ranef.samplers.line import Line
     from ranef.samplers.posterior import Request
     from ranef.types import Array, IntArray
 
     Streams = list[np.random.Generator]
-    Proposals = tuple[Array, Array, Profile, Array, Points, float]
+    Proposals = tuple[Array, Array, Profile, Array, Points, Line]
 
 __all__ = ["sample_ratio"]
 
@@ -58,7 +59,7 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
     propose = _conjugate if target.conjugate else _general
     if target.sigma is None:
         propose = _known
-    rho, tau, profile, log_w, points, log_z = propose(target, n + START, streams[:2])
+    rho, tau, profile, log_w, points, line = propose(target, n + START, streams[:2])
     kept = run_chain(log_w, streams[2], streams[3])
     rho, tau = rho[kept], tau[kept]
     profile = profile.take(kept)
@@ -81,7 +82,9 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
         effects=drawn,
         structure="one factor, groups of equal size together",
         points=points,
-        log_marginal_likelihood=log_z if model.proper else None,
+        log_mass=line.log_mass,
+        log_mass_error=line.error,
+        log_marginal_likelihood=line.log_mass if model.proper else None,
     )
 
 
@@ -98,7 +101,7 @@ def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     # Where the shape is at most one the mean is infinite; so is the effects' variance.
     variance = rate / (shape - 1) if shape > 1 else np.full_like(rate, np.inf)
     points = Points(line.x, 0.5 * np.log(variance), line.weight, variance)
-    return rho, tau, profile, log_f - log_q, points, line.log_mass
+    return rho, tau, profile, log_f - log_q, points, line
 
 
 def _known(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
@@ -116,7 +119,7 @@ def _known(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     log_w = target.log_density(rho, tau, profile) + log_slope - log_q
     node = np.full(len(line.x), known)
     points = Points(_stretch(target.group, known, line.x)[0], node, line.weight, np.exp(2 * node))
-    return rho, tau, profile, log_w, points, line.log_mass
+    return rho, tau, profile, log_w, points, line
 
 
 def _stretch(prior: ScalePrior, tau: float, s: Array) -> tuple[Array, Array]:
@@ -153,7 +156,7 @@ def _general(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     log_f = target.log_density(rho, tau, profile)
     log_w = log_f - log_q - log_t + np.log(scale)
     points = _tensor(at, weight, given)
-    return rho, tau, profile, log_w, points, line.log_mass
+    return rho, tau, profile, log_w, points, line
 
 
 def _place(

@@ -1,0 +1,1 @@
+"""Predictive densities of what was left out, marginal likelihoods, and tests of group effects."""
