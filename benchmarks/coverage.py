@@ -19,15 +19,15 @@ import numpy as np
 import pandas as pd
 
 import ranef as rf
+from ranef.answers.shares import bayes_r2, shares
+from ranef.answers.variance_parts import fitted_variance, observed_rows, variance_parts
 from ranef.correlations import partial_correlations
 from ranef.draws import to_tree
 from ranef.mixed_model import build_model
 from ranef.progress import track
 from ranef.samplers import SAMPLERS
 from ranef.samplers.posterior import Request
-from ranef.shares import bayes_r2, shares
 from ranef.source import Source
-from ranef.variance_parts import fitted_variance, observed_rows, variance_parts
 from ranef.verification.simulation import draw_parameters, draw_response, with_response
 
 DESIGNS = {

@@ -84,7 +84,7 @@ def test_priors_and_method_reach_the_fit(run, table):
     assert (
         "Intercept ~ flat, x ~ norm(0, 2), 1|g ~ variance(invgamma(2, scale=3)), "
         "sigma ~ half_t(7, df=3)"
-    ) in out
+    ) in " ".join(out.split())
     assert "R̂" in out
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 import ranef as rf
 from ranef import mixtures
-from ranef.shrinkage import raw_effects
+from ranef.answers.shrinkage import raw_effects
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from scipy import stats
 import ranef as rf
 from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
-from ranef.predictive import components, prepare
-from ranef.predictive_check import group_statistics
-from ranef.residuals import leave_one_out_pit
+from ranef.prediction.checks import group_statistics
+from ranef.prediction.predictive import components, prepare
+from ranef.prediction.residuals import leave_one_out_pit
 
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.ReliabilityWarning")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.gauge_figure import range_moments
+from ranef.gauge.figure import range_moments
 
 # AIAG, Measurement Systems Analysis, 4th ed., ANOVA table of the example: SS and mean squares.
 AIAG_SS = {"operator": 3.1673, "part": 88.3619, "interaction": 0.3590, "equipment": 2.7589}

@@ -9,7 +9,8 @@ from scipy import stats
 
 import ranef as rf
 from ranef import goals
-from ranef.balanced import (
+from ranef.goals import Posterior, parse_goal, quantiles
+from ranef.planning.balanced import (
     Balanced,
     balanced_model,
     balanced_posterior,
@@ -17,8 +18,7 @@ from ranef.balanced import (
     simulate_slopes,
     spread_of_x,
 )
-from ranef.goals import Posterior, parse_goal, quantiles
-from ranef.planning import Plan
+from ranef.planning.designs import Plan
 from ranef.samplers.loglinear import build_log_linear
 
 PRIORS = {"sigma": "half_t(1.5)", "group_sd": "half_t(1.5)"}

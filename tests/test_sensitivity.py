@@ -10,12 +10,12 @@ from scipy import stats
 import ranef as rf
 from frames import make_frame
 from ranef.posterior_draws import posterior_draws
-from ranef.power_scaling import (
+from ranef.sensitivity.power_scaling import (
     log_likelihood_given,
     log_prior_density,
     power_scaling_sensitivity,
 )
-from ranef.sensitivities import FITTED
+from ranef.sensitivity.refits import FITTED
 
 INTERCEPT = "y ~ x + (1|g)"
 

@@ -8,7 +8,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 import ranef as rf
-from ranef.statements import read_statement
+from ranef.answers.statements import read_statement
 
 
 def frame():

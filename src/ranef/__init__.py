@@ -13,11 +13,11 @@ _HOMES = {
     "AliasedWarning": "errors",
     "Calibration": "verification.calibration_report",
     "CalibrationError": "errors",
-    "BayesFactor": "model_comparison",
+    "BayesFactor": "fit_comparison",
     "DataError": "errors",
     "Fit": "fitting",
     "FormulaError": "errors",
-    "GaugeStudy": "gauge",
+    "GaugeStudy": "gauge.study",
     "IdentifiabilityError": "errors",
     "IdentifiabilityWarning": "errors",
     "ImproperPosteriorError": "errors",
@@ -27,14 +27,14 @@ _HOMES = {
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
-    "bayes_factor": "model_comparison",
-    "compare": "model_comparison",
+    "bayes_factor": "fit_comparison",
+    "compare": "fit_comparison",
     "dirichlet": "priors",
     "check_gibbs": "verification.check",
     "calibrate": "verification.sbc",
     "fit": "fitting",
     "flat": "priors",
-    "gauge_rr": "gauge",
+    "gauge_rr": "gauge.study",
     "geweke": "verification.geweke",
     "half_t": "priors",
     "jeffreys": "priors",
@@ -42,9 +42,9 @@ _HOMES = {
     "load": "fitting",
     "model": "modelling",
     "MixedModel": "modelling",
-    "Plan": "planning",
-    "Sensitivity": "sensitivities",
-    "plan": "planning",
+    "Plan": "planning.designs",
+    "Sensitivity": "sensitivity.refits",
+    "plan": "planning.designs",
     "variance": "priors",
 }
 _MODULES = ("article", "datasets", "goals")
@@ -109,13 +109,13 @@ if TYPE_CHECKING:
         ReliabilityWarning,
         SingleRowWarning,
     )
+    from ranef.fit_comparison import BayesFactor, bayes_factor, compare
     from ranef.fitting import Fit, fit, load
-    from ranef.gauge import GaugeStudy, gauge_rr
-    from ranef.model_comparison import BayesFactor, bayes_factor, compare
+    from ranef.gauge.study import GaugeStudy, gauge_rr
     from ranef.modelling import MixedModel, model
-    from ranef.planning import Plan, plan
+    from ranef.planning.designs import Plan, plan
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
-    from ranef.sensitivities import Sensitivity
+    from ranef.sensitivity.refits import Sensitivity
     from ranef.verification.calibration_report import Calibration
     from ranef.verification.check import check_gibbs
     from ranef.verification.geweke import geweke

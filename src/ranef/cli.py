@@ -253,7 +253,7 @@ def gauge_command(
     Example: ranef gauge gauge_aiag.csv measurement part operator --tolerance 8
     """
     with status(f"Gauge R&R of {value}"):
-        from ranef.gauge import gauge_rr
+        from ranef.gauge.study import gauge_rr
         from ranef.report import check_writable, write_files
 
         if out is not None:
@@ -291,7 +291,7 @@ def plan_command(goal: str, groups: str, replicates: str, out: Path | None, **op
 
     Example: ranef plan "icc width < 0.3" --sigma 1 --group-sd 0.8 --groups 10,20,40
     """
-    from ranef.planning import plan
+    from ranef.planning.designs import plan
     from ranef.report import check_writable, write_files
 
     if out is not None:

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.answers.combinations import contrast, marginal_means
+from ranef.answers.effects import Question, answer_effects
+from ranef.answers.probabilities import answer_probability
+from ranef.answers.shares import answer_shares
 from ranef.certificate import Certificate, certify
-from ranef.combinations import contrast, marginal_means
 from ranef.comparison.evidence import log_marginal_likelihood
 from ranef.comparison.group_effect import no_group_effect
 from ranef.comparison.leave_one_out import leave_one_out
 from ranef.draws import load_tree, save_tree, to_tree
-from ranef.effect_answers import Question, answer_effects
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.mixed_model import build_model
 from ranef.plots import FitPlots
-from ranef.prediction import generator, predict_rows
-from ranef.predictive_check import check_fit
-from ranef.probabilities import answer_probability
-from ranef.residuals import fit_residuals
+from ranef.prediction.checks import check_fit
+from ranef.prediction.residuals import fit_residuals
+from ranef.prediction.rows import generator, predict_rows
 from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.nuts import has_nuts
 from ranef.samplers.posterior import Request
-from ranef.shares import answer_shares
 from ranef.source import GROUP, Source, read_source, rows_of
 from ranef.summary import effects_table, format_table, summarise
 from ranef.version import __version__
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.combinations import Combinations
+    from ranef.answers.combinations import Combinations
+    from ranef.answers.shares import VarianceShares
+    from ranef.answers.statements import Probability
     from ranef.comparison.evidence import LogMarginalLikelihood
     from ranef.comparison.group_effect import NoGroupEffect
     from ranef.mixed_model import Model
     from ranef.new_rows import Groups, Kind
-    from ranef.prediction import Prediction
-    from ranef.predictive_check import PredictiveCheck
-    from ranef.residuals import ResidualKind, Residuals
+    from ranef.prediction.checks import PredictiveCheck
+    from ranef.prediction.residuals import ResidualKind, Residuals
+    from ranef.prediction.rows import Prediction
     from ranef.samplers.posterior import Sample
-    from ranef.sensitivities import Sensitivity
-    from ranef.shares import VarianceShares
-    from ranef.statements import Probability
+    from ranef.sensitivity.refits import Sensitivity
     from ranef.types import Seed
 
 __all__ = ["Fit", "fit", "load"]
@@ -427,7 +427,7 @@ class Fit:
 
         Returns
         -------
-        ranef.shares.VarianceShares
+        ranef.answers.shares.VarianceShares
             With `.draws`, `.table()` and `.plot()`.
 
         Raises
@@ -469,7 +469,7 @@ class Fit:
 
         Returns
         -------
-        ranef.statements.Probability
+        ranef.answers.statements.Probability
             The share of draws in which it holds and its Monte Carlo error; `float()` of it is the
             share.
 
@@ -500,7 +500,7 @@ class Fit:
 
         Returns
         -------
-        ranef.combinations.Combinations
+        ranef.answers.combinations.Combinations
             With `.table()`, `.plot()` and `.pairs()`.
 
         Raises
@@ -537,7 +537,7 @@ class Fit:
 
         Returns
         -------
-        ranef.combinations.Combinations
+        ranef.answers.combinations.Combinations
             With `.table()`, `.plot()`, and `.pairs()` for the differences.
 
         Raises
@@ -757,7 +757,7 @@ class Fit:
             `{"sceptical": {"1|g": "half_t(5)"}}`; what it leaves out stays as fitted. Default: the
             usual priors on all SDs, scaled to the data (half-t, half-Cauchy, exponential, uniform,
             inverse gamma, uniform variance shares; see
-            `ranef.sensitivities.default_alternatives`).
+            `ranef.sensitivity.refits.default_alternatives`).
         quantities
             Names of parameters as in `summary`, or functions of their draws by name,
             `{"ICC": lambda d: d["1|g_sigma"]**2 / (d["1|g_sigma"]**2 + d["sigma"]**2)}`.
@@ -791,7 +791,7 @@ class Fit:
         >>> fit.sensitivity(seed=1).verdicts["sigma"].partition(":")[0]
         "the data's"
         """
-        from ranef.sensitivities import prior_sensitivity
+        from ranef.sensitivity.refits import prior_sensitivity
 
         return prior_sensitivity(
             self.draws,

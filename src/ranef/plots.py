@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.answers.shrinkage import raw_effects
 from ranef.errors import DataError, nearest
-from ranef.shrinkage import raw_effects
 from ranef.summary import effects_table
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.answers.variance_parts import mean_square, term_columns
 from ranef.modelling import correlation_names
-from ranef.variance_parts import mean_square, term_columns
 
 if TYPE_CHECKING:
     from ranef.columns import Columns

@@ -283,7 +283,7 @@ class GaugeStudy:
         -------
         matplotlib.figure.Figure
         """
-        from ranef.gauge_figure import draw_gauge
+        from ranef.gauge.figure import draw_gauge
 
         rows = self.fit.source.columns.rows
         assert rows is not None

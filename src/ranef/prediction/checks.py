@@ -17,8 +17,8 @@ from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
-from ranef.prediction import check_interval, generator
-from ranef.predictive import draw_rows, prepare
+from ranef.prediction.predictive import draw_rows, prepare
+from ranef.prediction.rows import check_interval, generator
 from ranef.progress import track
 from ranef.streams import split_stream
 from ranef.summary import decimals

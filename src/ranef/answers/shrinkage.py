@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.answers.variance_parts import term_columns
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import effects_table
-from ranef.variance_parts import term_columns
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.answers.level_posterior import joint_draws, places, usable
+from ranef.answers.statements import Probability, read_statement
 from ranef.errors import DataError
-from ranef.level_posterior import joint_draws, places, usable
 from ranef.posterior_draws import posterior_draws, stored_name
-from ranef.statements import Probability, read_statement
 from ranef.summary import scalars
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def answer_probability(
     Raises
     ------
     DataError
-        See `ranef.statements.read_statement`; also where draws give no number, such as log(-1).
+        See `ranef.answers.statements.read_statement`; also where draws give no number, as log(-1).
     """
     from arviz_stats.base import array_stats
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef import mixtures
+from ranef.answers.level_posterior import differences, highest, levels_given, places
 from ranef.errors import DataError, nearest
-from ranef.level_posterior import differences, highest, levels_given, places
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import check_prob, effects_table, percent
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.answers.level_posterior import joint_draws, usable
+from ranef.answers.reference_grid import group_squares
+from ranef.answers.variance_parts import fitted_variance, observed_rows, variance_parts
 from ranef.errors import DataError
-from ranef.level_posterior import joint_draws, usable
 from ranef.posterior_draws import posterior_draws
-from ranef.reference_grid import group_squares
 from ranef.summary import check_prob, describe, format_rows
-from ranef.variance_parts import fitted_variance, observed_rows, variance_parts
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from ranef.answers.variance_parts import VarianceParts
     from ranef.posterior_draws import PosteriorDraws
     from ranef.source import Source
     from ranef.types import Array, IntArray, Seed
-    from ranef.variance_parts import VarianceParts
 
 __all__ = ["VarianceShares", "answer_shares", "bayes_r2", "coefficients_of_variation", "shares"]
 
@@ -156,7 +156,7 @@ def shares(parts: VarianceParts, replicates: list[int]) -> dict[str, Array]:
     Parameters
     ----------
     parts
-        From `ranef.variance_parts.variance_parts`.
+        From `ranef.answers.variance_parts.variance_parts`.
     replicates
         Numbers k of rows that a level's mean may be of.
 
@@ -210,7 +210,7 @@ def coefficients_of_variation(parts: VarianceParts, mean: Array) -> dict[str, Ar
     Parameters
     ----------
     parts
-        From `ranef.variance_parts.variance_parts`.
+        From `ranef.answers.variance_parts.variance_parts`.
     mean
         Mean response over rows, shape (n,).
 

@@ -25,16 +25,16 @@ from ranef.errors import (
 )
 from ranef.mixed_model import model_from_cells
 from ranef.posterior_draws import posterior_draws
-from ranef.power_scaling import (
-    log_likelihood_given,
-    log_prior_density,
-    power_scaling_sensitivity,
-)
 from ranef.priors import dirichlet, half_t, parse_prior, variance
 from ranef.progress import track
 from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import shortfall
 from ranef.samplers.posterior import Request
+from ranef.sensitivity.power_scaling import (
+    log_likelihood_given,
+    log_prior_density,
+    power_scaling_sensitivity,
+)
 from ranef.stated_priors import SHARES, TOTAL
 from ranef.streams import split_stream
 from ranef.summary import decimals

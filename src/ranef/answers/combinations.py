@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef import mixtures
+from ranef.answers.reference_grid import FixedPart, hold
 from ranef.errors import DataError, nearest
 from ranef.posterior_draws import posterior_draws
-from ranef.reference_grid import FixedPart, hold
 from ranef.summary import check_prob, format_rows, percent
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import Groups, Kind, Rows, fitted_rows, new_rows
 from ranef.posterior_draws import posterior_draws
-from ranef.predictive import components, draw_rows, prepare, row_blocks
+from ranef.prediction.predictive import components, draw_rows, prepare, row_blocks
 from ranef.streams import split_stream
 from ranef.summary import decimals
 

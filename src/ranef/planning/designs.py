@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.balanced import (
+from ranef.errors import DataError, PriorError, nearest
+from ranef.goals import Goal, parse_goal
+from ranef.planning.balanced import (
     balanced_model,
     balanced_posterior,
     simulate_means,
     simulate_slopes,
     spread_of_x,
 )
-from ranef.errors import DataError, PriorError, nearest
-from ranef.goals import Goal, parse_goal
 from ranef.priors import parse_prior, scale_prior
 from ranef.progress import track
 

@@ -20,8 +20,8 @@ from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
-from ranef.prediction import generator
-from ranef.predictive import components, prepare, row_blocks
+from ranef.prediction.predictive import components, prepare, row_blocks
+from ranef.prediction.rows import generator
 from ranef.summary import decimals
 
 if TYPE_CHECKING:

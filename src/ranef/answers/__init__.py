@@ -1,0 +1,1 @@
+"""Questions to a fit: shares of variance, group effects, statements, contrasts."""

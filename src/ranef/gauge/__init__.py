@@ -1,0 +1,1 @@
+"""Measurement system studies (gauge R&R)."""

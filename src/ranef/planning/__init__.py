@@ -1,0 +1,1 @@
+"""How many groups and replicates a goal needs."""

@@ -1,0 +1,1 @@
+"""Predictions, predictive checks and residuals."""

@@ -1,0 +1,1 @@
+"""Whose the answer is: refits under other priors, power-scaling."""
