@@ -824,8 +824,8 @@ class Fit:
         refit
             Fit again without each case that moves the variance parameters too far for importance
             weights (Pareto k-hat above ArviZ's limit, 0.7 or less with few draws), so that draws
-            with it and without it are at hand. Where that would take more than two minutes, or with False, the estimate stays and a
-            warning names the cases.
+            with it and without it are at hand. Where that would take more than two minutes, or with
+            False, the estimate stays and a warning names the cases.
         seed
             For those fits.
 
