@@ -15,7 +15,7 @@ _HOMES = {
     "CalibrationError": "errors",
     "BayesFactor": "fit_comparison",
     "DataError": "errors",
-    "Fit": "fitting",
+    "Fit": "fit_object",
     "FormulaError": "errors",
     "GaugeStudy": "gauge.study",
     "IdentifiabilityError": "errors",
@@ -39,7 +39,7 @@ _HOMES = {
     "half_t": "priors",
     "jeffreys": "priors",
     "lkj": "priors",
-    "load": "fitting",
+    "load": "fit_object",
     "model": "modelling",
     "MixedModel": "modelling",
     "Plan": "planning.designs",
@@ -110,7 +110,8 @@ if TYPE_CHECKING:
         SingleRowWarning,
     )
     from ranef.fit_comparison import BayesFactor, bayes_factor, compare
-    from ranef.fitting import Fit, fit, load
+    from ranef.fit_object import Fit, load
+    from ranef.fitting import fit
     from ranef.gauge.study import GaugeStudy, gauge_rr
     from ranef.modelling import MixedModel, model
     from ranef.planning.designs import Plan, plan

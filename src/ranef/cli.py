@@ -145,7 +145,7 @@ def predict_command(
     Example: ranef predict ranef-out/draws.nc new.csv --groups new --out predictions.csv
     """
     with status(f"Reading {draws}"):
-        from ranef.fitting import load
+        from ranef.fit_object import load
         from ranef.report import write_files
 
         fit = load(draws)

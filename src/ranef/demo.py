@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ranef.fitting import Fit
+    from ranef.fit_object import Fit
 
 __all__ = ["dyestuff", "main"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from ranef.comparison.evidence import improper_priors, recorded_mass
 from ranef.comparison.strength import draw_evidence, in_words, ratio, shown
 from ranef.errors import DataError, PriorError
-from ranef.fitting import Fit
+from ranef.fit_object import Fit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from ranef.fitting import Fit
+    from ranef.fit_object import Fit
     from ranef.types import Array, Seed
 
 __all__ = ["GaugeStudy", "gauge_rr"]

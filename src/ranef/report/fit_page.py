@@ -12,7 +12,7 @@ from ranef.report.picture import inline_png, inline_svg
 from ranef.summary import count_levels, decimals, model_notes
 
 if TYPE_CHECKING:
-    from ranef.fitting import Fit
+    from ranef.fit_object import Fit
 
 __all__ = ["fit_page", "fit_section"]
 

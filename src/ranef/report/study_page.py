@@ -17,7 +17,7 @@ from ranef.report.picture import inline_png, inline_svg
 
 if TYPE_CHECKING:
     from ranef.article.study import Study
-    from ranef.fitting import Fit
+    from ranef.fit_object import Fit
 
 __all__ = ["study_page"]
 
