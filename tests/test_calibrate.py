@@ -719,7 +719,7 @@ def test_the_command_prints_the_table_and_resumes(monkeypatch, capsys, tmp_path)
         assert stop.value.code == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
-    assert "Calibrated: 20 simulations, 11 quantities" in outputs[0]
+    assert "Nothing found in 20 simulations, 11 quantities" in outputs[0]
     assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
         "calibration.csv", "calibration.png"
     ]  # fmt: skip

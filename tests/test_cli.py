@@ -211,6 +211,15 @@ def test_article_check_finds_the_wrong_term(run, scenario):
     assert "Gibbs check passed" in corrected
 
 
+def test_the_study_page_shows_a_fit_of_real_data_too():
+    from ranef.report import study_page
+
+    fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    page = study_page(rf.article.study([1], draws=300, seed=1), fit, "An answer.", progress=False)
+    assert "An answer." in page
+    assert "1|Batch_sigma" in page
+
+
 def test_simulate_writes_the_articles_numbers(run, tmp_path):
     code, out, _ = run("simulate", "--n", 100)
     assert code == 0

@@ -153,6 +153,11 @@ def test_first_columns_are_the_stored_moments(sleep, tmp_path):
     pd.testing.assert_frame_equal(again.effects(highest=True), sleep.effects(highest=True))
 
 
+def test_a_level_is_not_compared_with_itself(sleep):
+    with pytest.raises(rf.DataError, match="'308' twice"):
+        sleep.effects(compare=("308", "308"))
+
+
 def test_quantiles_of_mixtures_solve_their_equation():
     rng = np.random.default_rng(2)
     mean = rng.normal(size=(300, 7)) * np.array([0, 1, 10, 1e6, 1e-6, 1, 1])

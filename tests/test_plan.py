@@ -336,3 +336,8 @@ def test_bad_input_is_one_line(arguments, error, text):
     with pytest.raises(error, match=text) as caught:
         rf.plan(**{"goal": "icc width < 0.2", **arguments})
     assert "\n" not in str(caught.value)
+
+
+def test_a_share_far_above_one_is_a_slip_of_the_percent_sign():
+    with pytest.raises(rf.DataError, match=r"share such as 0\.25"):
+        parse_goal("group sd within 25")

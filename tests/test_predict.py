@@ -490,6 +490,21 @@ def test_columns_left_out_must_be_combinations_in_new_rows_too(data):
         fit.predict(combination)
 
 
+def test_fitted_values_and_residuals_join_the_users_rows(tmp_path):
+    frame = rf.datasets.load("sleepstudy").sample(frac=1.0, random_state=3)
+    frame.loc[frame.index[5], "Reaction"] = np.nan
+    with pytest.warns(rf.MissingRowsWarning):
+        fit = rf.fit("Reaction ~ Days + (Days|Subject)", frame, seed=1)
+    fit.save(tmp_path / "fit.nc")
+    for made in (fit, rf.load(tmp_path / "fit.nc")):
+        joined = frame.join(made.residuals("response", seed=1).table(), how="inner")
+        assert len(joined) == len(frame) - 1
+        gap = joined["Reaction"] - joined["fitted"] - joined["residual"]
+        assert np.abs(gap).max() < 1e-9
+        joined = frame.join(made.fitted(seed=1), how="inner")
+        assert np.corrcoef(joined["Reaction"], joined["mean"])[0, 1] > 0.85
+
+
 # Mixtures
 
 

@@ -89,7 +89,8 @@ class Certificate:
         if self.acceptance is not None:
             parts.append(f"acceptance {100 * self.acceptance:.1f}%")
         if self.pareto_k is not None:
-            parts.append(f"Pareto k\u0302 {self.pareto_k:.2f}")
+            even = np.isneginf(self.pareto_k)
+            parts.append("weights even" if even else f"Pareto k\u0302 {self.pareto_k:.2f}")
         parts.append(f"ESS {self.ess:,.0f} of {self.draws:,} draws")
         if self.r_hat is not None:
             parts.append(f"R\u0302 {self.r_hat:.3f}")

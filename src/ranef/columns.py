@@ -89,7 +89,7 @@ class Columns:
         The residual SD of a row of weight one, in the units of the response, where standard errors
         are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
     rows
-        The used columns of the complete rows, as they came.
+        The used columns of the complete rows, as they came, with the table's index.
     recipe
         How the columns are made, for other rows.
     """
@@ -203,7 +203,9 @@ def evaluate(
     for name in sorted(numeric):
         require_numbers(frame, name)
     rows, dropped = drop_missing(frame, used)
+    index = frame.index
     if dropped:
+        index = index[frame[used].notna().all(axis=1).to_numpy()]
         warn(
             f"{dropped} of {len(frame)} rows have missing values and are left out.",
             MissingRowsWarning,
@@ -235,7 +237,7 @@ def evaluate(
         dropped=dropped,
         aliased=fixed.aliased,
         sigma=sigma,
-        rows=rows[used],
+        rows=rows[used].set_axis(index),
         recipe=Recipe(
             formula=formula,
             fixed=fixed.spec,

@@ -266,6 +266,11 @@ def sd_within(share: float, of: str = "group", prob: float = 0.95) -> Goal:
     """
     if of not in _SD:
         raise DataError(f"sd_within: of is {of!r}; 'group', 'residual' or 'slope' is expected.")
+    if isinstance(share, (int, float)) and share > 2:
+        raise DataError(
+            f"sd_within: share is {share:g}, {100 * share:g}% of the SD; a share such as 0.25 is "
+            "expected, in text 'group sd within 25%'."
+        )
     return _goal(_SD[of], share, prob)
 
 

@@ -70,13 +70,15 @@ def rows_of(columns: Columns) -> xr.Dataset:
     xarray.Dataset
         One variable per column, `c0`, `c1`, …, whose attribute `column` is its name (a table's
         names may hold what NetCDF forbids) and whose attribute `categories` keeps the order of a
-        categorical's levels.
+        categorical's levels; and `index`, where the table's is of whole numbers.
     """
     import pandas as pd
     import xarray as xr
 
-    variables = {}
+    variables: dict[str, Any] = {}
     frame = rows_at_hand(columns)
+    if frame.index.dtype.kind in "iu" and frame.index.nlevels == 1:
+        variables["index"] = ("__obs__", frame.index.to_numpy(), {})
     for k, name in enumerate(frame.columns):
         values = frame[name]
         attributes = {"column": str(name)}
@@ -121,7 +123,9 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
             "again for predictions and comparisons."
         )
     columns = {}
-    for variable in rows.data_vars.values():
+    for key, variable in rows.data_vars.items():
+        if key == "index":
+            continue
         values = pd.Series(variable.to_numpy())
         if variable.dtype.kind not in "iuf":
             values = values.astype(str)
@@ -131,12 +135,13 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
             values = values.astype(bool)
         columns[variable.attrs["column"]] = values
     priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
+    index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
         return Source(
             *build_model(
                 str(attrs["formula"]),
-                pd.DataFrame(columns),
+                pd.DataFrame(columns).set_axis(index),
                 priors,
                 attrs.get("weights"),
                 se=attrs.get("se"),

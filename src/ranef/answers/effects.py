@@ -98,6 +98,8 @@ def _compared(
     where = places(posterior)
     rows = {}
     wanted = [str(level) for level in pair]
+    if wanted[0] == wanted[1]:
+        raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
     for name in names:
         levels = model.levels[where[name][0]]
         missing = [level for level in wanted if level not in levels]

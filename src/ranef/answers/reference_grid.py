@@ -97,8 +97,9 @@ class FixedPart:
         self.categorical = {n for n in self.used if self.rows[n].dtype.kind not in "iuf"}
         for expression in factors:
             # C(x) makes a factor of the numbers in x.
-            inner = parse_side(expression, self._formula, intercept=False)
-            self.categorical |= variables(inner, self._formula, frame)
+            if expression not in frame.columns:  # odd names stand without their backticks here
+                inner = parse_side(expression, self._formula, intercept=False)
+                self.categorical |= variables(inner, self._formula, frame)
 
     def encode(self, frame: pd.DataFrame) -> Array:
         """Fixed-effect columns of new rows, shape (m, p).

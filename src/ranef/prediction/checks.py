@@ -78,7 +78,8 @@ class PredictiveCheck:
     def p_values(self) -> Array:
         """Share of replicated data sets whose statistic is above the data's, shape (S,)."""
         above, ties = self.replicated > self.observed, self.replicated == self.observed
-        return np.asarray(above.mean(axis=0) + 0.5 * ties.mean(axis=0))
+        unknown = np.isnan(self.replicated).any(axis=0) | np.isnan(self.observed)
+        return np.where(unknown, np.nan, above.mean(axis=0) + 0.5 * ties.mean(axis=0))
 
     def table(self) -> pd.DataFrame:
         """Each statistic, what the model expects of it, and its p-value.

@@ -22,6 +22,7 @@ from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
 from ranef.prediction.predictive import components, prepare, row_blocks
 from ranef.prediction.rows import generator
+from ranef.source import rows_at_hand
 from ranef.summary import decimals
 
 if TYPE_CHECKING:
@@ -53,12 +54,15 @@ class Residuals:
         What the values are.
     formula
         The model.
+    index
+        Index of the rows in the table that was fitted.
     """
 
     values: Array
     fitted: Array
     kind: ResidualKind
     formula: str
+    index: pd.Index
 
     def table(self) -> pd.DataFrame:
         """Fitted value and residual of each row.
@@ -67,12 +71,12 @@ class Residuals:
         -------
         pandas.DataFrame
             Columns fitted and residual (`pit` for that kind), one row for each complete row of the
-            data, numbered from 0.
+            data, with its index.
         """
         import pandas as pd
 
         name = "pit" if self.kind == "pit" else "residual"
-        return pd.DataFrame({"fitted": self.fitted, name: self.values})
+        return pd.DataFrame({"fitted": self.fitted, name: self.values}, index=self.index)
 
     def plot(self) -> Figure:
         """Residuals against fitted values, and against the quantiles that they should have.
@@ -166,7 +170,8 @@ def fit_residuals(
     values = pit if kind == "pit" else y - fitted
     if kind == "pearson":
         values = values / np.sqrt(given.sigma2.mean() / weights)
-    return Residuals(values, fitted, kind, source.model.formula.text)
+    index = rows_at_hand(source.columns).index
+    return Residuals(values, fitted, kind, source.model.formula.text, index)
 
 
 def leave_one_out_pit(y: Array, mean: Array, variance: Array, noise: Array) -> Array:

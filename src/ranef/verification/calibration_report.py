@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Calibration"]
 
+# Simulations below which a pass says little: the article's error needs 20 to 100.
+_FEW = 100
 _LEVELS = (50, 80, 95)
 
 
@@ -76,6 +78,8 @@ class Calibration:
         """One sentence: calibrated or not, and where it shows."""
         n, q = self.simulations, len(self.names)
         counted = f"{n:,} simulations, {q} quantit{'y' if q == 1 else 'ies'}"
+        if self.passed and n < _FEW:
+            return f"Nothing found in {counted}; that is too few to tell, take {_FEW} or more."
         if self.passed:
             worst = int(self.p_values.argmin())
             return (
