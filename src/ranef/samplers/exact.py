@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ranef.marginal.mixed import Mixed
+from ranef.progress import status
 from ranef.samplers.coverage import LARGEST_ERROR, shortfall
 from ranef.samplers.independence import sample_independent
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
@@ -53,7 +55,8 @@ def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sa
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
         if Mixed(model).structure.cost * _EVALUATIONS > _PATIENCE:
             return made
-        made = sample_independent(model, request, rng, interpolated=False)
+        with status("Evaluating the likelihood itself") if request.progress else nullcontext():
+            made = sample_independent(model, request, rng, interpolated=False)
         reason = shortfall(made)
     if reason is None or not has_nuts():
         return made
