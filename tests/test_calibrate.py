@@ -338,6 +338,18 @@ def dyestuff(**priors):
     return rf.model("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), priors=priors)
 
 
+def test_known_standard_errors_leave_no_sigma_to_rank():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"y": rng.normal(size=12), "g": range(12), "s": rng.uniform(0.5, 2, 12)})
+    made = rf.calibrate(
+        rf.model("y ~ 1 + (1|g)", frame, se="s", priors={"1|g": "half_t(2)"}),
+        120, seed=1, progress=False,
+    )  # fmt: skip
+    assert made.passed
+    assert not [n for n in made.names if n.startswith("sigma")]
+    assert "1|g_sigma (exact)" in made.names
+
+
 def test_one_process_and_two_give_the_same_ranks():
     conjugate = dict.fromkeys(("sigma", "1|Batch"), "variance(invgamma(3, scale=2000))")
     one, two = (rf.calibrate(dyestuff(**conjugate), 30, seed=4, processes=p) for p in (1, 2))

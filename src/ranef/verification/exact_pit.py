@@ -38,7 +38,8 @@ def exact_pit(model: Model, points: Points, truth: Parameters) -> dict[str, floa
     Returns
     -------
     dict of float
-        By name: coefficients, the first level's effect, `1|g_sigma` and `sigma`.
+        By name: coefficients, the first level's effect, `1|g_sigma` and, unless it is known,
+        `sigma`.
 
     Notes
     -----
@@ -76,6 +77,8 @@ def exact_pit(model: Model, points: Points, truth: Parameters) -> dict[str, floa
     spreads = np.sqrt(((T @ root) ** 2).sum(axis=2))
     for j, coefficient in enumerate(model.names):
         out[coefficient] = mixture(float(truth.beta[0, j]), centers[:, j], spreads[:, j])
+    if model.layout.sigma is None:  # known, not drawn
+        del scales["sigma"]
     # The first level's effect: shrunk deviation of its mean, coefficients integrated out.
     u, size = target.mean[0], target.size_index[0]
     s = target.shrinkage(rho)[:, size]
