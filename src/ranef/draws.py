@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import DataError
+from ranef.stored_names import stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from ranef.types import Array
 
 __all__ = ["load_tree", "save_tree", "to_tree"]
-
-# DataTree and NetCDF read a slash in a name as a path; terms such as `I(x / 2)` hold one. The
-# division slash stands for it, and the attribute `names` tells what was written.
-_SLASH, _STORED_SLASH = "/", "\u2215"
 
 
 def to_tree(
@@ -58,7 +55,7 @@ def to_tree(
     names: dict[str, str] = {}
 
     def stored(written: str) -> str:
-        name = written.replace(_SLASH, _STORED_SLASH)
+        name = stored_name(written)
         if name != written:
             names[name] = written
         return name

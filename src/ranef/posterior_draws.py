@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.marginal.mixed import Mixed
+from ranef.stored_names import stored_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ranef.mixed_model import Model
     from ranef.types import Array, IntArray
 
-__all__ = ["PosteriorDraws", "posterior_draws", "stored_name"]
+__all__ = ["PosteriorDraws", "posterior_draws"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,6 @@ class PosteriorDraws:
             self.internal[index],
             1,
         )
-
-
-def stored_name(name: str) -> str:
-    """Name of a variable as the tree stores it: a slash would be read as a path."""
-    return name.replace("/", "\u2215")
 
 
 def posterior_draws(tree: xr.DataTree, model: Model) -> PosteriorDraws:

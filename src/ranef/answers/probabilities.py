@@ -10,7 +10,8 @@ import numpy as np
 from ranef.answers.level_posterior import joint_draws, places, usable
 from ranef.answers.statements import Probability, read_statement
 from ranef.errors import DataError
-from ranef.posterior_draws import posterior_draws, stored_name
+from ranef.posterior_draws import posterior_draws
+from ranef.stored_names import stored_name
 from ranef.summary import scalars
 
 if TYPE_CHECKING:

@@ -88,11 +88,12 @@ class FixedPart:
     def __init__(self, source: Source) -> None:
         self._formula, self._model = source.model.formula, source.model
         frame = rows_at_hand(source.columns)
-        parsed = parse_side(self._formula.fixed, self._formula, intercept=True)
-        self.used = variables(parsed, self._formula, frame)
+        recipe = source.columns.recipe
+        if recipe is None:
+            raise DataError("These columns were not made from a table, so no grid can be made.")
+        self.used = set(recipe.fixed_names)
         self.rows = tidy(frame, self.used)
-        self._observed = model_matrix(parsed, self._formula, self.rows)
-        self._spec = self._observed.model_spec
+        self._spec = recipe.fixed
         factors = {str(f.expr): f for f in self._spec.factor_contrasts}
         self.categorical = {n for n in self.used if self.rows[n].dtype.kind not in "iuf"}
         for expression in factors:
@@ -127,7 +128,7 @@ class FixedPart:
 
     def _check_estimable(self, new: dict[str, Array]) -> None:
         """Refuse rows outside the space that the observed rows span (Searle 1971, ch. 5)."""
-        observed = self._columns(self._observed)
+        observed = self._columns(model_matrix(self._spec, self._formula, self.rows))
         X = np.column_stack([observed[n] for n in new])
         scale = np.linalg.norm(X, axis=0)
         scale[scale == 0] = 1.0

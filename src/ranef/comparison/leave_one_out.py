@@ -19,10 +19,11 @@ from ranef.comparison.left_out_groups import group_densities
 from ranef.comparison.left_out_rows import row_densities
 from ranef.comparison.units import refuse_undetermined, units_of, without_rows
 from ranef.errors import DataError, ReliabilityWarning, warn
-from ranef.posterior_draws import posterior_draws, stored_name
+from ranef.posterior_draws import posterior_draws
 from ranef.progress import track
 from ranef.samplers import SAMPLERS
 from ranef.samplers.posterior import Request
+from ranef.stored_names import stored_name
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -88,7 +88,7 @@ def sample_independent(
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     tails = WIDE if target.surrogate is None else NARROW
-    mixture, _ = fit_mixture(log_f, [warp.outside(*m) for m in modes], streams[0], tails=tails)
+    mixture = fit_mixture(log_f, [warp.outside(*m) for m in modes], streams[0], tails=tails)
     y = mixture.draw(streams[1], n + START)
     eta = warp.inside(y)
     log_f_eta = target.log_density(eta)

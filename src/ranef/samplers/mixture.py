@@ -107,7 +107,7 @@ def fit_mixture(
     *,
     tails: Tails = WIDE,
     size: int = 2000,
-) -> tuple[Mixture, float]:
+) -> Mixture:
     """Fit a mixture to a log density.
 
     Parameters
@@ -125,9 +125,7 @@ def fit_mixture(
 
     Returns
     -------
-    mixture : Mixture
-    efficiency : float
-        Effective share of the draws of the best round.
+    Mixture
     """
     centers, roots = [], []
     for mode, covariance in modes:
@@ -164,13 +162,12 @@ def fit_mixture(
         )
         if round_ >= 3:
             components, size = components + 2, min(2 * size, 8000)
-    whole = Mixture(
+    return Mixture(
         tails.df,
         np.append((1 - tails.share) * best.weight, tails.share),
         np.vstack([best.center, wide[0]]),
         np.concatenate([best.root, tails.width * wide[1][None]]),
     )
-    return whole, best_efficiency
 
 
 def _spread(gap: Array, w: Array) -> Array:

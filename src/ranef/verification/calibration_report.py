@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import CalibrationError
+from ranef.stored_names import stored_name
 from ranef.verification.checkpoint import State, load_state, save_state
-from ranef.verification.ranks import band, holm, uniformity_p_value
+from ranef.verification.ranks import band, failing, holm, uniformity_p_value
 
 if TYPE_CHECKING:
     import os
@@ -87,8 +88,7 @@ class Calibration:
                 f"({self.names[worst]}), {_number(self.adjusted[worst])} adjusted for their "
                 f"number; a correct sampler fails with probability {self.error_rate:.3g} at most."
             )
-        failed = np.flatnonzero(self.adjusted <= self.error_rate)
-        order = failed[np.argsort(self.adjusted[failed], kind="stable")]
+        order = failing(self.adjusted, self.error_rate)
         shown = "; ".join(
             f"{self.names[j]} (adjusted p {_number(self.adjusted[j])}, {pattern(self.pit[:, j])})"
             for j in order[:5]
@@ -142,7 +142,7 @@ class Calibration:
 
         top, q = int(self.settings["draws"]), len(self.names)
         # DataTree reads a slash in a name as a path.
-        stored = {n.replace("/", "\u2215"): self.pit[None, :, j] for j, n in enumerate(self.names)}
+        stored = {stored_name(n): self.pit[None, :, j] for j, n in enumerate(self.names)}
         made = arviz_plots.plot_ecdf_pit(
             from_dict({"prior_sbc": stored}),
             # Its bands are simulated; the exact ones are drawn below instead.

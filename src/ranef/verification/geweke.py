@@ -18,7 +18,7 @@ import numpy as np
 
 from ranef.errors import CalibrationError, DataError
 from ranef.progress import track
-from ranef.verification.ranks import holm
+from ranef.verification.ranks import failing, holm
 from ranef.verification.two_sample import two_sample_p_value
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ class JointTest:
                 f"The update keeps the joint distribution: {counted}, {len(self.names)} "
                 f"quantities, smallest adjusted p-value {self.adjusted.min():.3f}. {closing}"
             )
-        failed = np.flatnonzero(self.adjusted <= self.error_rate)
-        order = failed[np.argsort(self.adjusted[failed], kind="stable")]
+        order = failing(self.adjusted, self.error_rate)
         shown = ", ".join(f"{self.names[j]} (adjusted p {self.adjusted[j]:.0e})" for j in order[:5])
         return f"The update does NOT keep the joint distribution: {counted}, {shown}. {closing}"
 
