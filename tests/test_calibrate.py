@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,11 +22,17 @@ from scipy import stats
 
 import ranef as rf
 from ranef.article import gibbs
-from ranef.samplers import SAMPLERS
+from ranef.samplers import SAMPLERS, nuts
+from ranef.samplers.gibbs import sampler, variance_steps
+from ranef.samplers.gibbs.linear_steps import draw_effects
+from ranef.samplers.gibbs.products import products_of
+from ranef.samplers.gibbs.variance_steps import draw_residual
 from ranef.samplers.posterior import Request
 from ranef.verification import experiments, workers
+from ranef.verification import from_truth as from_truth_module
 from ranef.verification.calibration_report import pattern
 from ranef.verification.exact_pit import exact_pit
+from ranef.verification.from_truth import start_of
 from ranef.verification.quantities import of_sample, quantities
 from ranef.verification.ranks import band, holm, random_rank, uniformity_p_value
 from ranef.verification.simulation import draw_parameters, draw_response, with_response
@@ -442,6 +449,159 @@ def test_gibbs_is_calibrated():
     )  # fmt: skip
     made.raise_if_failed()
     assert not any("(exact)" in name for name in made.names)
+
+
+# -- chains that start at the truth: exactly uniform ranks however slowly they mix
+
+
+CHAINS = [("gibbs", name, 100 if "slopes" not in name else 60) for name in MODELS]
+CHAINS += [
+    ("nuts", "flat coefficients, weights, IG", 50),
+    ("nuts", "slopes, lognormal", 20),
+    ("nuts", "crossed, exponential", 30),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "simulations"), CHAINS)
+def test_chains_from_the_truth_are_calibrated(method, name, simulations):
+    made = from_truth(name, method, simulations)
+    made.raise_if_failed()
+
+
+def from_truth(name, method, simulations, **options):
+    draws = {"gibbs": 19, "nuts": 9}[method]
+    return rf.calibrate(
+        model_of(name), simulations, method=method, start="truth", draws=draws, seed=3,
+        error_rate=ALPHA, **options,
+    )  # fmt: skip
+
+
+SLOW = "normal coefficients, half_t"
+
+
+def test_a_single_sweep_from_the_truth_gives_uniform_ranks_only_by_way_of_the_hub(monkeypatch):
+    from_truth(SLOW, "gibbs", 400, warmup=1).raise_if_failed()
+    there = from_truth_module.start_of
+    truth = []
+
+    # Chains that leave the truth itself surround it: its rank is in the middle.
+    def straight(model, at, *, backward=False):
+        if backward:
+            truth[:] = [there(model, at)]
+        return truth[0]
+
+    monkeypatch.setattr(from_truth_module, "start_of", straight)
+    assert not from_truth(SLOW, "gibbs", 400, warmup=1).passed
+
+
+def louder(products, state, rng):
+    """The residual SD grows by a twentieth in each sweep."""
+    made = draw_residual(products, state, rng)
+    eta = made.eta.copy()
+    eta[:, -1] += 0.05
+    return replace(made, eta=eta)
+
+
+def wider(products, factor, state, rng):
+    """Effects drawn as if the residual variance were twice what it is."""
+    eta = state.eta.copy()
+    eta[:, -1] += 0.5 * np.log(2)
+    made = draw_effects(products, factor, replace(state, eta=eta), rng)
+    return replace(made, eta=state.eta)
+
+
+def one_level_less(products, term, state):
+    """Degrees of freedom of a group variance, off by one."""
+    squares, levels = squares_of(products, term, state)
+    return squares, levels - 1
+
+
+squares_of, evaluate = variance_steps._squares, nuts._Space._evaluate
+
+
+def tilted(space, v):
+    """Draws a posterior SD off in one direction."""
+    slope, energy = evaluate(space, v)
+    u = np.linalg.solve(space.root, v[0] - space.center)
+    return slope - np.eye(len(u))[-1], energy - u[-1]
+
+
+PLANTED = {
+    "residual SD": ("gibbs", SLOW, 200, sampler, "draw_residual", louder),
+    "effects": ("gibbs", SLOW, 100, sampler, "draw_effects", wider),
+    "degrees of freedom": ("gibbs", SLOW, 200, variance_steps, "_squares", one_level_less),
+    "density": ("nuts", "zero mean, IG", 60, nuts._Space, "_evaluate", tilted),
+}
+
+
+@pytest.mark.parametrize("error", PLANTED)
+def test_errors_planted_in_the_chains_are_found_from_the_truth(error, monkeypatch):
+    method, name, simulations, *wrong = PLANTED[error]
+    monkeypatch.setattr(*wrong)
+    assert not from_truth(name, method, simulations).passed
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_backwards_the_steps_of_a_sweep_come_in_opposite_order(name, monkeypatch):
+    model = model_of(name)
+    inner, rng = model.inner, np.random.default_rng(1)
+    steps = sampler.steps_of(products_of(inner))
+    order = []
+
+    def step(i):
+        return lambda state, rng: order.append(i) or steps[i](state, rng)
+
+    told = [step(i) for i in range(len(steps))]
+    monkeypatch.setattr(sampler, "steps_of", lambda _: told)
+    truth = draw_parameters(inner, rng)
+    names = tuple(n for term in inner.layout.terms for n in term.names)
+    for backward in (False, True):
+        start = start_of(inner, truth, backward=backward)
+        request = Request(3, 3, 1, names, progress=False, start=start)
+        SAMPLERS["gibbs"](inner, request, rng)
+    forward = list(range(len(steps)))
+    assert order == 2 * forward + 2 * forward[::-1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("method", ["gibbs", "nuts"])
+def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
+    inner, rng = model_of(name).inner, np.random.default_rng(2)
+    truth = draw_parameters(inner, rng)
+    if method == "gibbs":
+        # A sweep without steps gives back what went in.
+        monkeypatch.setattr(sampler, "steps_of", lambda _: [])
+    else:
+        monkeypatch.setattr(nuts, "_run", lambda *given: (given[1], 0))
+    names = tuple(n for term in inner.layout.terms for n in term.names)
+    request = Request(2, 2, 0, names, progress=False, start=start_of(inner, truth))
+    made = of_sample(inner, SAMPLERS[method](inner, request, rng))
+    for chain in range(2):
+        np.testing.assert_allclose(made.sigma[chain], truth.sigma[0], rtol=1e-9)
+        for name_, values in truth.scales.items():
+            np.testing.assert_allclose(made.scales[name_][chain], values[0], rtol=1e-9)
+        for label, values in truth.correlations.items():
+            np.testing.assert_allclose(made.correlations[label][chain], values[0], atol=1e-9)
+        if method == "gibbs":
+            np.testing.assert_allclose(made.beta[chain], truth.beta[0], rtol=1e-9)
+            for name_, values in truth.effects.items():
+                np.testing.assert_array_equal(made.effects[name_][chain], values[0])
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("model", {"start": "turth", "method": "gibbs"}, "start is 'turth'. Did you mean 'truth'"),
+        ("model", {"start": "truth"}, "method='exact', whose draws are independent"),
+        ("model", {"start": "truth", "method": "gibbs", "warmup": 0}, "at least 1 is expected"),
+        ("model", {"start": None}, "start is None"),
+        ("fit", {"start": "truth", "simulate": simulate}, "up to the function"),
+    ],
+)
+def test_starts_that_cannot_be_are_refused(model, options, told):
+    given = model_of("zero mean, IG") if model == "model" else right
+    with pytest.raises(rf.DataError, match=re.escape(told)):
+        rf.calibrate(given, 10, **options)
 
 
 def moved(sample, tau=None, rho=None):

@@ -162,7 +162,16 @@ def predict_command(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("formula")
 @click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
-@click.option("--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True)
+@click.option(
+    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
+)
+@click.option(
+    "--start",
+    type=click.Choice(["own", "truth"]),
+    default="own",
+    show_default=True,
+    help="Where chains of gibbs and nuts begin; ten times faster from the truth.",
+)
 @click.option("--simulations", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option(
     "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Of each posterior."
@@ -183,6 +192,7 @@ def calibrate_command(
     formula: str,
     priors: tuple[str, ...],
     method: str,
+    start: str,
     simulations: int,
     draws: int,
     processes: int,
@@ -206,6 +216,7 @@ def calibrate_command(
         model(formula, file, priors=_priors(priors)),
         simulations,
         method=method,
+        start=start,
         draws=draws,
         processes=processes,
         file=checkpoint,

@@ -62,16 +62,16 @@ class Bounds:
         x[:, both] = self.low[both] + width * expit(v[:, both])
         return x
 
-    def outside(self, x: Array) -> Array:
-        """The inverse of `inside`; parameters beyond a bound are first moved within."""
+    def outside(self, x: Array, margin: float = 1e-3) -> Array:
+        """The inverse of `inside`; parameters nearer to a bound than `margin` are moved inward."""
         above, below, both = self._kinds
         v = x.copy()
-        gap = np.maximum(x[:, above] - self.low[above], 1e-3)
+        gap = np.maximum(x[:, above] - self.low[above], margin)
         v[:, above] = np.log(np.expm1(gap))
-        gap = np.maximum(self.high[below] - x[:, below], 1e-3)
+        gap = np.maximum(self.high[below] - x[:, below], margin)
         v[:, below] = -np.log(np.expm1(gap))
         share = (x[:, both] - self.low[both]) / (self.high[both] - self.low[both])
-        share = np.clip(share, 1e-3, 1 - 1e-3)
+        share = np.clip(share, margin, 1 - margin)
         v[:, both] = np.log(share / (1 - share))
         return v
 

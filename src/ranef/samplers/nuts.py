@@ -40,6 +40,8 @@ _MISSING = "method='nuts' needs the package mici: pip install 'ranef[nuts]'"
 _ACCEPT = 0.9
 # A mode of at least this mass gets a chain of its own, so that R-hat sees chains that cannot leave.
 _NOTABLE = 0.01
+# A start counts as beyond a bound from here on; differences smaller than this are rounding.
+_CLOSE = 1e-12
 # Steps of a typical trajectory, to foretell the time that a run takes.
 _STEPS = 8
 
@@ -57,8 +59,8 @@ def sample_nuts(model: Model, request: Request, rng: np.random.Generator) -> Sam
     model
         Data and priors.
     request
-        How many draws, chains and sweeps of warm-up; without warm-up the steps are those that suit
-        a normal posterior with the mode's curvature.
+        How many draws, chains and sweeps of warm-up; without warm-up, or told where to start, the
+        steps are those that suit a normal posterior with the mode's curvature.
     rng
         Source of random numbers.
 
@@ -90,7 +92,12 @@ def sample_nuts(model: Model, request: Request, rng: np.random.Generator) -> Sam
     modes = find_modes(log_f, begin)
     refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
     center, root = modes[0][0], np.asarray(np.linalg.cholesky(modes[0][1]))
-    first = _first_states(log_f, modes, request.chains, streams[0])
+    if request.start is None:
+        first = _first_states(log_f, modes, request.chains, streams[0])
+    else:
+        # A state of the chain, to be kept as it is, unlike a guess beyond a bound.
+        given = bounds.outside(request.start.eta, margin=_CLOSE)
+        first = np.broadcast_to(given, (request.chains, given.shape[1]))
     space = _Space(target, bounds, center, root)
     with status("Drawing by NUTS") if request.progress else nullcontext():
         u, divergences = _run(space, (first - center) @ np.linalg.inv(root).T, request, streams[1])
@@ -187,12 +194,15 @@ def _run(
     step = 1.0 / first.shape[1] ** 0.25
     integrator = mici.integrators.LeapfrogIntegrator(system, step_size=step)
     sampler = mici.samplers.DynamicMultinomialHMC(system, integrator, rng)
-    adapters = [mici.adapters.DualAveragingStepSizeAdapter(_ACCEPT)]
-    if request.warmup >= 100:
-        adapters.append(mici.adapters.OnlineCovarianceMetricAdapter())
+    kept, adapting, adapters = request.draws // request.chains, 0, []
+    if request.start is None:
+        adapting = request.warmup
+        adapters.append(mici.adapters.DualAveragingStepSizeAdapter(_ACCEPT))
+        if adapting >= 100:
+            adapters.append(mici.adapters.OnlineCovarianceMetricAdapter())
     out = sampler.sample_chains(
-        request.warmup,
-        request.draws // request.chains,
+        adapting,
+        request.warmup - adapting + kept,
         list(first),
         adapters=adapters,
         trace_funcs=[_position],
@@ -207,7 +217,7 @@ def _run(
             "interrupted."
         )
     diverging = sum(int(chain.sum()) for chain in out.statistics["diverging"])
-    return np.concatenate(out.traces["u"]), diverging
+    return np.concatenate([chain[-kept:] for chain in out.traces["u"]]), diverging
 
 
 def _position(state: Any) -> dict[str, Array]:

@@ -8,7 +8,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ranef.types import Array
 
-__all__ = ["Points", "Request", "Sample"]
+__all__ = ["Points", "Request", "Sample", "Start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where Markov chains begin, instead of a place of their own choice.
+
+    Chains that are told where to begin do not adapt either: each of their sweeps follows the same
+    law, so that a chain begun at a draw from the posterior stays in it.
+
+    Attributes
+    ----------
+    eta
+        Vector of `ranef.parameters.Layout`, shape (chains, d), or (1, d) for all chains.
+    beta
+        Coefficients in the user's coordinates, shape (chains, p).
+    effects
+        Effects of each factor, shape (chains, G, q).
+    backward
+        Whether to run the reversed chain, whose steps come in the opposite order.
+    """
+
+    eta: Array
+    beta: Array
+    effects: tuple[Array, ...]
+    backward: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,8 @@ class Request:
         Whether to show a bar on anything longer than a second.
     moments
         Whether to compute the effects' means and SDs, at the cost of a pass over all levels.
+    start
+        Where chains begin; None where the sampler finds a place. Independent draws ignore it.
     """
 
     draws: int
@@ -37,6 +64,7 @@ class Request:
     effects: tuple[str, ...]
     progress: bool
     moments: bool = True
+    start: Start | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ranef.errors import DataError, nearest
 from ranef.samplers import SAMPLERS
 from ranef.samplers.posterior import Request
 from ranef.verification.exact_pit import exact_pit
+from ranef.verification.from_truth import sample_from_truth
 from ranef.verification.quantities import of_sample, quantities
 from ranef.verification.simulation import draw_parameters, draw_response, with_response
 from ranef.version import __version__
@@ -74,12 +75,15 @@ class ModelExperiment:
         Name in `ranef.samplers.SAMPLERS`.
     warmup
         Sweeps before a chain's draw counts.
+    start
+        Where chains begin: `"own"` for the sampler's own places, `"truth"`.
     """
 
     model: Model
     columns: Columns
     method: str
     warmup: int
+    start: str = "own"
 
     def compare(
         self, draws: int, simulating: np.random.Generator, fitting: np.random.Generator
@@ -89,9 +93,14 @@ class ModelExperiment:
         truth = draw_parameters(model, simulating)
         y = draw_response(model, columns, truth, simulating)
         fitted = with_response(model, columns, y)
-        names = tuple(n for t in model.layout.terms for n in t.names)
-        request = Request(_THIN * draws, draws, self.warmup, names, progress=False, moments=False)
-        sample = SAMPLERS[self.method](fitted, request, fitting)
+        if self.start == "truth":
+            sample = sample_from_truth(fitted, self.method, truth, draws, self.warmup, fitting)
+        else:
+            names = tuple(n for t in model.layout.terms for n in t.names)
+            request = Request(
+                _THIN * draws, draws, self.warmup, names, progress=False, moments=False
+            )
+            sample = SAMPLERS[self.method](fitted, request, fitting)
         true = quantities(model, columns, y, truth)
         exact = {}
         if sample.points is not None:
@@ -119,6 +128,7 @@ class ModelExperiment:
             "priors": self.model.prior_texts(),
             "held": flat,
             "method": self.method,
+            "start": self.start,
             "warmup": self.warmup,
             "design": digest.hexdigest()[:16],
             "version": __version__,

@@ -1,0 +1,150 @@
+"""Steps of a sweep that draw standard deviations and correlations, given the effects.
+
+A variance whose prior is no inverse gamma is proposed from the inverse gamma that the data give
+alone and accepted by the ratio of priors; the SDs and correlations of correlated columns take
+random-walk steps. Both are Metropolis steps with the full conditional as stationary distribution
+(Tierney 1994, Annals of Statistics 22, 1701).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.correlations import correlation_root
+from ranef.samplers.gibbs.linear_steps import residual_squares
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ranef.priors import ScalePrior
+    from ranef.samplers.gibbs.products import Products
+    from ranef.samplers.gibbs.state import State
+    from ranef.types import Array
+
+__all__ = ["draw_residual", "draw_scale", "draw_term"]
+
+# Metropolis steps on a term's SDs and correlations in each sweep; their proposal's size follows
+# from the SDs of log SDs, about 1 / sqrt(2 G).
+_STEPS = 3
+
+
+def draw_term(products: Products, term: int, state: State, rng: np.random.Generator) -> State:
+    """Update all SDs of a term, and its correlations if it has any."""
+    layout, eta = products.model.layout, state.eta.copy()
+    prior = layout.terms[term]
+    log_sd, z = layout.split(eta)[term]
+    squares, G = _squares(products, term, state)
+    if prior.wishart is not None:
+        for c, square in enumerate(squares):
+            log_sd[c : c + 1], z[c : c + 1] = prior.wishart.given(G, square).draw(rng, 1)
+    elif prior.correlations:
+
+        def log_prior(sds: Array, zs: Array) -> Array:
+            if layout.shares is None:
+                return prior.log_prior(sds, zs)
+            moved = eta.copy()
+            part = layout.split(moved)[term]
+            part[0][:], part[1][:] = sds, zs
+            return layout.log_prior(moved)
+
+        log_sd[:], z[:] = _walk(log_prior, log_sd, z, squares, G, rng)
+    else:
+        for j, scale in enumerate(prior.scales):
+            log_sd[:, j] = _draw_log_sd(scale, log_sd[:, j], G, squares[:, j, j], rng)
+    return replace(state, eta=eta)
+
+
+def draw_scale(
+    products: Products, term: int, column: int, state: State, rng: np.random.Generator
+) -> State:
+    """Update one SD of an uncorrelated term under a prior that joins all SDs."""
+    layout = products.model.layout
+    squares, G = _squares(products, term, state)
+    at = sum(len(t.place) + t.correlations for t in layout.terms[:term]) + column
+    return replace(
+        state, eta=_move(layout.log_prior, state.eta, at, G, squares[:, column, column], rng)
+    )
+
+
+def draw_residual(products: Products, state: State, rng: np.random.Generator) -> State:
+    """Update the residual SD given coefficients and effects."""
+    layout, N = products.model.layout, products.model.design.N
+    rest = residual_squares(products, state)
+    if layout.shares is not None:
+        return replace(state, eta=_move(layout.log_prior, state.eta, layout.size - 1, N, rest, rng))
+    assert layout.sigma is not None
+    eta = state.eta.copy()
+    eta[:, -1] = _draw_log_sd(layout.sigma, eta[:, -1], N, rest, rng)
+    return replace(state, eta=eta)
+
+
+def _squares(products: Products, term: int, state: State) -> tuple[Array, int]:
+    """Cross-products (chains, q, q) of a term's effects, and the number of levels."""
+    prior = products.model.layout.terms[term]
+    own = state.effects[prior.factor][:, :, list(prior.place)]
+    return np.einsum("cgi,cgj->cij", own, own), own.shape[1]
+
+
+def _walk(
+    log_prior: Callable[[Array, Array], Array],
+    log_sd: Array,
+    z: Array,
+    squares: Array,
+    G: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Random-walk Metropolis on correlated effects' log SDs and correlations."""
+    q = log_sd.shape[1]
+
+    def log_target(sds: Array, zs: Array) -> Array:
+        root = np.exp(sds)[:, :, None] * correlation_root(zs, q)
+        half = np.linalg.solve(root, np.linalg.cholesky(squares + 1e-300 * np.eye(q)))
+        out = -0.5 * (half**2).sum(axis=(1, 2))
+        out = out - G * np.log(np.einsum("cii->ci", root)).sum(axis=1)
+        return np.asarray(out + log_prior(sds, zs))
+
+    value = log_target(log_sd, z)
+    for _ in range(_STEPS):
+        size = rng.choice([0.5, 1.0, 2.0]) / np.sqrt(G)
+        new_sd = log_sd + size * rng.standard_normal(log_sd.shape)
+        new_z = z + size * rng.standard_normal(z.shape)
+        new = log_target(new_sd, new_z)
+        accepted = np.log(rng.random(len(value))) < new - value
+        log_sd = np.where(accepted[:, None], new_sd, log_sd)
+        z = np.where(accepted[:, None], new_z, z)
+        value = np.where(accepted, new, value)
+    return log_sd, z
+
+
+def _move(
+    log_prior: Callable[[Array], Array],
+    eta: Array,
+    at: int,
+    n: int,
+    squares: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """Update one log SD, a column of eta (chains, d), under any joint prior.
+
+    Proposals follow the n deviations' own likelihood, so the prior alone decides.
+    """
+    moved = eta.copy()
+    moved[:, at] = 0.5 * np.log(squares / 2 / rng.standard_gamma(n / 2, len(squares)))
+    accepted = np.log(rng.random(len(squares))) < log_prior(moved) - log_prior(eta)
+    return np.where(accepted[:, None], moved, eta)
+
+
+def _draw_log_sd(
+    prior: ScalePrior, current: Array, n: int, squares: Array, rng: np.random.Generator
+) -> Array:
+    """Update a log SD given n deviations with this sum of squares, one for each chain."""
+    if prior.inverse_gamma is not None:
+        a, b = prior.inverse_gamma
+        return 0.5 * np.log((b + squares / 2) / rng.standard_gamma(a + n / 2, len(squares)))
+    proposal = 0.5 * np.log(squares / 2 / rng.standard_gamma(n / 2, len(squares)))
+    ratio = prior.log_density(proposal) - prior.log_density(current)
+    accepted = np.log(rng.random(len(squares))) < ratio
+    return np.where(accepted, proposal, current)
