@@ -23,6 +23,7 @@ import pandas as pd
 
 import ranef as rf
 from ranef.article import gibbs
+from ranef.samplers import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ JOINT = [
     Cell("correlated slopes", "wishart"),
 ]
 GRID, FULL = GRID + JOINT, FULL + JOINT
-# Engines, with the draws among which the truth is ranked.
-ENGINES = {"exact": 99, "gibbs": 19, "nuts": 9}
+# Draws among which the truth is ranked; every sampler of the package has to be here.
+DRAWS = {"exact": 99, "gibbs": 19, "nuts": 9}
 
 
 def frame(structure: str) -> pd.DataFrame:
@@ -159,7 +160,7 @@ def main(
     simulations: int, processes: int, seed: int, only: str, full: bool, folder: Path | None
 ) -> None:
     """Print one line for each cell: seconds, smallest p-value, verdict."""
-    cells = [(method, c) for method in ENGINES for c in (FULL if full else GRID)]
+    cells = [(method, c) for method in SAMPLERS for c in (FULL if full else GRID)]
     # One error rate for the whole grid.
     share = 0.01 / (len(cells) + 1)
     wrong = 0
@@ -180,7 +181,7 @@ def main(
         start = time.perf_counter()
         try:
             made = rf.calibrate(
-                model_of(cell), simulations, method=method, draws=ENGINES[method],
+                model_of(cell), simulations, method=method, draws=DRAWS[method],
                 start="own" if method == "exact" else "truth", error_rate=share,
                 processes=processes, seed=seed,
                 file=None if folder is None else folder / f"{line}.npz", progress=False,

@@ -462,6 +462,10 @@ CHAINS += [
 ]
 
 
+def test_every_sampler_of_the_table_is_calibrated_here():
+    assert {"exact"} | {method for method, *_ in CHAINS} == set(SAMPLERS)
+
+
 @pytest.mark.parametrize(("method", "name", "simulations"), CHAINS)
 def test_chains_from_the_truth_are_calibrated(method, name, simulations):
     made = from_truth(name, method, simulations)
