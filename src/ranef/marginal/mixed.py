@@ -154,17 +154,19 @@ class Mixed:
         inside = np.all(np.abs(eta) < _FAR, axis=1)
         for log_sd, _ in self.layout.split(self.layout.relative(eta)):
             inside &= log_sd.max(axis=1) < LARGEST_RATIO
-        if not inside.all():
+        if profile is None and not inside.all():
             if inside.any():
                 out[inside] = self.log_density(eta[inside])
             return out
         profile = self.profile(eta) if profile is None else profile
-        value = (
-            self.coefficients.constant
-            + self.coefficients.core(profile, self.layout.tau(eta))
-            + self.layout.log_prior(eta)
-        )
-        return np.where(np.isnan(value), -np.inf, value)
+        # With a profile at hand points too far out cost nothing, and what they give is not used.
+        with np.errstate(all=None if inside.all() else "ignore"):
+            value = (
+                self.coefficients.constant
+                + self.coefficients.core(profile, self.layout.tau(eta))
+                + self.layout.log_prior(eta)
+            )
+        return np.where(inside & ~np.isnan(value), value, -np.inf)
 
     def log_density_inside(self, eta: Array) -> Array:
         """Log density, -inf outside a surrogate's box: cheap everywhere, to fit proposals with."""
