@@ -393,6 +393,26 @@ def test_left_hand_side_is_one_column_as_written(text, what):
     assert what in told(text, error=FormulaError)
 
 
+def numbers_as_text(values):
+    n = len(values)
+    data = {"y": np.arange(n) + 0.5, "x": [str(v) for v in values], "g": list("abc") * (n // 3)}
+    return pd.DataFrame(data)
+
+
+@pytest.mark.parametrize("values", [np.arange(30) / 4, np.arange(30), np.arange(30) * 1000])
+def test_measurements_written_as_text_are_refused(values):
+    data = numbers_as_text(values)
+    message = told("y ~ x + (1|g)", data, DataError)
+    assert "Column 'x' holds 30 different numbers written as text, '0" in message
+    assert columns("y ~ x + (1|g)", data.assign(x=pd.to_numeric(data["x"]))).names[1] == "x"
+
+
+@pytest.mark.parametrize("values", [[0.5, 1.0, 2.0] * 10, [101, 102, 103] * 10])
+def test_few_numbers_written_as_text_are_the_levels_of_a_factor(values):
+    made = columns("y ~ x + (1|g)", numbers_as_text(values))
+    assert made.names == ("Intercept", f"x[{values[1]}]", f"x[{values[2]}]")
+
+
 @pytest.mark.parametrize("dtype", ["category", "string", "object", "str", "string[pyarrow]"])
 def test_text_of_every_type_is_a_factor(dtype):
     made = columns("y ~ f + (1|g)", DATA.assign(f=DATA["f"].astype(dtype)))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FixedEffects", "FixedTerm", "drop_aliased", "fixed_effects", "tidy"]
 
+# Numbers written as text are taken for codes of a factor up to so many different ones.
+_MOST_CODES = 10
+
 
 @dataclass(frozen=True)
 class FixedTerm:
@@ -236,20 +239,32 @@ def tidy(rows: pd.DataFrame, names: set[str]) -> pd.DataFrame:
         if isinstance(values.dtype, pd.CategoricalDtype):
             rows[name] = values.cat.remove_unused_categories()
         elif pd.api.types.is_string_dtype(values.dtype):
-            _refuse_broken_numbers(values, name)
+            _refuse_numbers_as_text(values, name)
             rows[name] = values.astype(object)
     return rows
 
 
-def _refuse_broken_numbers(values: pd.Series[Any], name: str) -> None:
-    """Refuse a column of numbers that a few other words have turned into text.
+def _refuse_numbers_as_text(values: pd.Series[Any], name: str) -> None:
+    """Refuse a column of measurements that has become text, by a few other words or as a whole.
 
-    As a factor it would give a coefficient for each number. Where all values are numbers written as
-    text, or few are, a factor is meant.
+    As a factor it would give a coefficient for each number. Where few values are numbers, or all
+    are and come again and again, a factor is meant: doses, codes.
     """
     import pandas as pd
 
-    numbers = pd.to_numeric(values.astype(object), errors="coerce").notna().to_numpy()
+    read = pd.to_numeric(values.astype(object), errors="coerce").to_numpy(dtype=float)
+    numbers = ~np.isnan(read)
+    if numbers.all():
+        distinct = len(np.unique(read))
+        whole = bool((read == np.round(read)).all())
+        if distinct > _MOST_CODES and (not whole or distinct > len(read) / 2):
+            raise DataError(
+                f"Column {name!r} holds {distinct} different numbers written as text, "
+                f"{str(values.iloc[0])!r} in the first row; make them numbers "
+                "(pandas.to_numeric), or make the column a category if a factor is meant.",
+                column=name,
+            )
+        return
     if 0.5 <= numbers.mean() < 1.0:
         row = int(np.flatnonzero(~numbers)[0])
         raise DataError(
