@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ranef.errors import CalibrationError
 from ranef.stored_names import stored_name
 from ranef.verification.checkpoint import State, load_state, save_state
-from ranef.verification.ranks import band, failing, holm, uniformity_p_value
+from ranef.verification.judged import Judged
+from ranef.verification.ranks import band, failing, uniformity_p_value
 
 if TYPE_CHECKING:
     import os
@@ -29,7 +29,7 @@ _LEVELS = (50, 80, 95)
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Judged):
     """The result of `ranef.calibrate`.
 
     Attributes
@@ -47,6 +47,8 @@ class Calibration:
         Chance that a correct sampler fails.
     """
 
+    role: ClassVar[str] = "calibration"
+
     names: tuple[str, ...]
     ranks: IntArray
     pit: Array
@@ -63,16 +65,6 @@ class Calibration:
         """Exact p-value of uniform ranks for each quantity, shape (Q,)."""
         top = int(self.settings["draws"])
         return np.array([uniformity_p_value(r, top) for r in self.ranks.T])
-
-    @cached_property
-    def adjusted(self) -> Array:
-        """The p-values adjusted for their number by Holm's method, shape (Q,)."""
-        return holm(self.p_values)
-
-    @property
-    def passed(self) -> bool:
-        """Whether no adjusted p-value is as small as the error rate."""
-        return bool(self.adjusted.min() > self.error_rate)
 
     @property
     def verdict(self) -> str:
@@ -158,17 +150,6 @@ class Calibration:
             axis = made.viz["plot"][name].item()
             axis.fill_between(at, low - at, high - at, color="0.5", alpha=0.2, linewidth=0)
         return figure_of(made)
-
-    def raise_if_failed(self) -> None:
-        """Raise where the sampler is not calibrated, for use in tests.
-
-        Raises
-        ------
-        CalibrationError
-            With the verdict.
-        """
-        if not self.passed:
-            raise CalibrationError(self.verdict, calibration=self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ranks to one file, whole or not at all.

@@ -11,14 +11,14 @@ exact joint draw after any number of sweeps, and independent of all others.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ranef.errors import CalibrationError, DataError
+from ranef.errors import DataError
 from ranef.progress import track
-from ranef.verification.ranks import failing, holm
+from ranef.verification.judged import Judged
+from ranef.verification.ranks import failing
 from ranef.verification.two_sample import two_sample_p_value
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ __all__ = ["JointTest", "geweke"]
 
 
 @dataclass(frozen=True)
-class JointTest:
+class JointTest(Judged):
     """The result of `ranef.geweke`.
 
     Attributes
@@ -51,22 +51,14 @@ class JointTest:
         Chance that a correct update fails.
     """
 
+    role: ClassVar[str] = "test"
+
     names: tuple[str, ...]
     fresh: Array
     swept: Array
     p_values: Array
     sweeps: int
     error_rate: float
-
-    @cached_property
-    def adjusted(self) -> Array:
-        """The p-values adjusted for their number by Holm's method, shape (Q,)."""
-        return holm(self.p_values)
-
-    @property
-    def passed(self) -> bool:
-        """Whether no adjusted p-value is as small as the error rate."""
-        return bool(self.adjusted.min() > self.error_rate)
 
     @property
     def verdict(self) -> str:
@@ -102,17 +94,6 @@ class JointTest:
             }  # fmt: skip
         columns |= {"p_value": self.p_values, "adjusted": self.adjusted}
         return pd.DataFrame(columns, index=pd.Index(self.names, name="quantity"))
-
-    def raise_if_failed(self) -> None:
-        """Raise where the update is wrong, for use in tests.
-
-        Raises
-        ------
-        CalibrationError
-            With the verdict.
-        """
-        if not self.passed:
-            raise CalibrationError(self.verdict, test=self)
 
     def __str__(self) -> str:
         """The table and the verdict."""
