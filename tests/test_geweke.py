@@ -162,3 +162,29 @@ def test_bad_numbers_are_told(given, told):
 def test_a_quantity_that_is_no_number_is_told():
     with pytest.raises(rf.DataError, match="Quantity 'mu' is not a number"):
         joint(lambda mu, y, rng: np.nan, chains=5)  # noqa: ARG005
+
+
+def test_updates_that_ignore_data_are_found():
+    def draw_y(mu, rng):
+        return rng.normal(mu, 1, 5)
+
+    def told(update, seed):
+        return rf.geweke(
+            lambda rng: rng.normal(), draw_y, update,
+            lambda mu, y: {"mu": mu, "mu y": mu * y.mean(), "fit": -((y - mu) ** 2).sum()},
+            chains=1000, sweeps=3, seed=seed, progress=False,
+        )  # fmt: skip
+
+    def right(mu, y, rng):  # noqa: ARG001
+        return rng.normal(y.sum() / 6, 6**-0.5)
+
+    def prior_only(mu, y, rng):  # noqa: ARG001
+        return rng.normal()
+
+    def first_only(mu, y, rng):  # noqa: ARG001
+        return rng.normal(y[0] / 2, 2**-0.5)
+
+    for seed in range(3):
+        assert told(right, seed).passed
+        assert not told(prior_only, seed).passed
+        assert not told(first_only, seed).passed

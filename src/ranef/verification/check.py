@@ -21,6 +21,7 @@ from ranef.verification.problem import Problem, State, UpdateError, changed, cop
 from ranef.verification.recorder import Recorder
 from ranef.verification.replay import Blind, Comparison, Map, compare, missed, read_map
 from ranef.verification.states import asymmetric_states
+from ranef.verification.support import off_surface, outside, wrong_outcomes
 from ranef.verification.sweep_replay import SweepError, read_sweep, run_sweep
 
 if TYPE_CHECKING:
@@ -198,7 +199,9 @@ class _Checker:
         except Exception as error:
             raise UpdateError(f"raises {type(error).__name__}: {error}") from error
         others = [k for k in changed(self.states[-1], scratch) if k != name]
-        if _frozen(problem.data) != before:
+        # What the data computed about themselves on first use is no change.
+        after = _frozen(problem.data)
+        if any(after.get(key) != value for key, value in before.items()):
             return BlockCheck(name, 0, False, f"update {name!r} changes the data")
         if others:
             shown = ", ".join(repr(k) for k in others)
@@ -219,7 +222,7 @@ class _Checker:
                 read_map(self.problem, name, state, other, recorder, maps[0] if maps else None)
             )
             found.append(compare(self.problem, name, state, maps[-1], recorder))
-        told = self._memory(name, maps)
+        told = self._memory(name, maps) or self._support(name, maps, recorder)
         worst = max(found, key=lambda c: c.worst / max(c.limit, 1e-300))
         right = worst.worst <= worst.limit
         if right and not told:
@@ -248,6 +251,15 @@ class _Checker:
             log_q=np.concatenate([c.log_q for c in found]),
             log_p=np.concatenate([c.log_p for c in found]),
         )
+
+    def _support(self, name: str, maps: list[Map], recorder: Recorder) -> str:
+        """Look at values that random draws seldom or never give."""
+        problem, told = self.problem, off_surface(self.problem, name, self.states, maps)
+        for state, made in zip(self.states[1:], maps[1:], strict=True):
+            if not told and outside(problem, name, state, made):
+                told = "draws values where log_joint is not finite"
+            told = told or wrong_outcomes(problem, name, state, made, recorder)
+        return told
 
     def _formula_states(self) -> list[State]:
         return asymmetric_states(self.problem, _FORMULA_STATES, self.rng)
@@ -374,8 +386,11 @@ class _Checker:
         return BlockCheck("sweep", 2, right, told, p_value=outcome.p_value)
 
 
-def _frozen(data: Any) -> bytes:
-    try:
-        return pickle.dumps(data)
-    except Exception:  # what cannot be pickled cannot be compared
-        return b""
+def _frozen(data: Any) -> dict[str, bytes]:
+    """What the data hold, attribute by attribute where they have some."""
+    parts = vars(data) if hasattr(data, "__dict__") else {"": data}
+    out = {}
+    for key, part in parts.items():
+        with suppress(Exception):  # what cannot be pickled cannot be compared
+            out[key] = pickle.dumps(part)
+    return out

@@ -142,17 +142,23 @@ class _Transform:
         rng: np.random.Generator,
     ) -> None:
         self.problem, self.name, self.state, self.rng = problem, name, state, rng
-        self.discrete = name in problem.discrete
+        self.discrete, self.broken = name in problem.discrete, False
         seen = np.array([problem.draw(name, state, rng) for _ in range(200)])
         self.line: Line | None = None
         self.table: tuple[Array, Array] | None = None
         if self.discrete:
-            self.seen = [np.unique(column) for column in seen.T]
+            # With what the user's own state holds: an update may never get there.
+            own = np.unique(problem.value(problem.state, name))
+            self.seen = [np.union1d(column, own) for column in seen.T]
             if seen.shape[1] == 1:
                 self.table = self._table(seen[0], 0)
             return
         self.coordinates = coordinates_of(problem, states, name)
-        inside = np.array([self.coordinates.inside(v) for v in seen])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            inside = np.array([self.coordinates.inside(v) for v in seen])
+        if not np.isfinite(inside).all():
+            self.broken = True
+            return
         spread = inside.std(axis=0)
         center = np.median(inside, axis=0)
         scale = np.maximum(spread, 1e-8 * (1 + np.abs(center)))
@@ -180,6 +186,8 @@ class _Transform:
 
     def many(self, count: int, kernel: bool) -> Array:
         """Transforms of so many updates, nan where the log joint density is not finite."""
+        if self.broken:
+            return np.full(count, np.nan)
         values = [self._update(kernel) for _ in range(count)]
         if self.discrete:
             return np.array([self._discrete(v) for v in values])

@@ -133,7 +133,7 @@ def geweke(
     chains
         Number of chains, and of exact joint draws to compare them with.
     sweeps
-        Sweeps of each chain, with fresh data after each. More let a wrong update drift further.
+        Sweeps of each chain, with fresh data between them. More let a wrong update drift further.
     error_rate
         Chance that a correct update fails (Holm's adjustment over the quantities). The p-values
         are exact, so it holds for any model and any number of chains.
@@ -184,9 +184,12 @@ def geweke(
         rng = streams[2 * i + 1]
         parameters = draw_parameters(rng)
         data = draw_data(parameters, rng)
-        for _ in range(sweeps):
+        for sweep in range(sweeps):
+            if sweep:
+                data = draw_data(parameters, rng)
             parameters = update(parameters, data, rng)
-            data = draw_data(parameters, rng)
+        # With the data that the last update saw, not with fresh ones: an update that ignores its
+        # data would have the right law together with data drawn from its own result.
         swept.append(quantities(parameters, data))
     names = tuple(fresh[0])
     first, second = (

@@ -52,7 +52,8 @@ class Problem:
         try:
             with np.errstate(all="ignore"):
                 value = float(self.log_joint(state, *more))
-        except (ValueError, ArithmeticError, TypeError):  # TypeError: roots of negative floats
+        # TypeError: roots of negative floats; LookupError: an index beyond the last.
+        except (ValueError, ArithmeticError, TypeError, LookupError, AssertionError):
             return -np.inf
         return -np.inf if np.isnan(value) else value
 
@@ -85,7 +86,8 @@ class Problem:
         old = state[name]
         value: Any = flat.reshape(np.shape(old))
         if name in self.discrete:
-            value = np.rint(value).astype(np.int64)
+            kind = np.bool_ if np.asarray(old).dtype.kind == "b" else np.int64
+            value = np.rint(value).astype(kind)
         if not isinstance(old, np.ndarray):
             # A NumPy scalar: the root of a negative one is nan, that of a Python float complex.
             value = value[()]

@@ -31,6 +31,8 @@ __all__ = [
 # Step of the five-point derivative in u, where base densities have scales near one: truncation
 # is of order 1e-13, rounding of order 1e-13 too.
 _STEP = 1e-3
+# Draws in place of one that underflowed.
+_TRIES = 50
 # Relative size below which a change of the value is rounding.
 _ROUNDING = 1e-9
 
@@ -110,7 +112,7 @@ def read_map(
     recorder
         Generator to record with.
     known
-        The map at another state: what kind of map it is, is looked at once.
+        The map at another state: whether each value comes from one point is looked at once.
 
     Raises
     ------
@@ -151,7 +153,8 @@ def read_map(
         if not len(point):
             raise Blind("draws nothing from rng")
         affine = recorder.normal_only and _is_affine(at, point, value)
-        diagonal = _is_diagonal(at, point, value) if known is None else known.diagonal
+        # At each state anew: what one element draws may vanish at a symmetric start.
+        diagonal = _is_diagonal(at, point, value)
         if known is None:
             _check_onto(at, point, value, affine=affine, diagonal=diagonal)
     return Map(at, log_density, script, point, value, affine, diagonal)
@@ -217,10 +220,14 @@ def draws_of(
     log_q, log_p = np.empty(count), np.empty(count)
     base = None
     for r in range(count):
-        recorder.record()
-        values[r] = problem.draw(name, state, recorder)
-        if recorder.signature != pattern:
-            raise Blind("draws a varying number of random numbers")
+        for _ in range(_TRIES):
+            recorder.record()
+            values[r] = problem.draw(name, state, recorder)
+            if recorder.signature != pattern:
+                raise Blind("draws a varying number of random numbers")
+            # Gamma variables of small shape underflow to zero, where no density can be compared.
+            if name in problem.discrete or (values[r] != 0).all() or (made.value == 0).any():
+                break
         u = recorder.coordinates()
         log_q[r] = recorder.log_density()
         # The Jacobian of an affine map is the same for all draws and cancels.

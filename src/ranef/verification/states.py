@@ -11,6 +11,9 @@ from ranef.verification.problem import Problem, State
 
 __all__ = ["asymmetric_states", "is_positive", "structure"]
 
+# Draws of an update that show where its block can be.
+_DRAWS = 12
+
 
 def asymmetric_states(problem: Problem, count: int, rng: np.random.Generator) -> list[State]:
     """Move every continuous variable of the state to a generic place of positive density.
@@ -43,7 +46,9 @@ def asymmetric_states(problem: Problem, count: int, rng: np.random.Generator) ->
     Where two variances are equal, or everything is one, wrong and right conditionals can coincide
     (mathematics.md, 7), so a check there proves nothing.
     """
-    kinds = {name: _kind(problem, name) for name in problem.state}
+    # A generator of its own: where the states lie does not depend on how the kinds are found.
+    own = np.random.default_rng(1)
+    kinds = {name: _kind(problem, name, own) for name in problem.state}
     states = []
     for _ in range(count):
         state = dict(problem.state)
@@ -70,7 +75,7 @@ def structure(value: Array, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _kind(problem: Problem, name: str) -> str:
+def _kind(problem: Problem, name: str, rng: np.random.Generator) -> str:
     value = problem.value(problem.state, name)
     shape = np.shape(problem.state[name])
     raw = problem.state[name]
@@ -78,14 +83,18 @@ def _kind(problem: Problem, name: str) -> str:
         return "discrete"
     if name not in problem.updates and np.asarray(raw).dtype.kind in "iub":
         return "fixed"  # counts, indices: part of the data
-    special = structure(value, shape)
-    if special:
-        return special
-    if (value > 0).all():
+    # A start may look constrained and not be: a matrix of ones, two means at 0 and 1. Draws tell.
+    drawn = [value]
+    if name in problem.updates:
+        drawn += [problem.draw(name, problem.state, rng) for _ in range(_DRAWS)]
+    special = {structure(v, shape) for v in drawn}
+    if len(special) == 1 and special != {""}:
+        return special.pop()
+    if all((v > 0).all() for v in drawn):
         if (value < 1).all() and problem.joint_at(problem.state, name, value + 1.0) == -np.inf:
             return "unit"
         return "positive"
-    return "real"
+    return "signed" if (value > 0).all() else "real"
 
 
 def _moved(problem: Problem, state: State, name: str, kind: str, rng: np.random.Generator) -> State:
@@ -116,6 +125,9 @@ def _move(kind: str, value: Array, shape: tuple[int, ...], z: Array) -> Array:
     if kind == "simplex":
         weight: Array = value * np.exp(z)
         return np.asarray(weight / weight.sum())
+    if kind == "signed":
+        # Positive as it starts, but not for good: some elements are to become negative.
+        return np.asarray(value * (1 + 4 * z))
     if kind == "symmetric":
         factor = np.eye(shape[0]) + z.reshape(shape) / shape[0]
         matrix = factor @ value.reshape(shape) @ factor.T
