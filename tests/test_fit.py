@@ -22,6 +22,7 @@ from scipy import stats
 import ranef as rf
 from frames import make_frame
 from ranef.errors import DataError, ReliabilityWarning
+from ranef.formula import canonical_label, parse_formula
 from ranef.marginal.random_intercept import RandomIntercept
 from ranef.mixed_model import build_model
 from ranef.summary import decimals
@@ -522,6 +523,18 @@ def test_effects_of_gibbs_are_those_of_the_exact_fit(fitted, gibbs_fit):
     error = exact["sd"] / np.sqrt(gibbs_fit.certificate.ess)
     assert ((exact["mean"] - gibbs["mean"]).abs() < 4 * error).all()
     np.testing.assert_allclose(gibbs["sd"], exact["sd"], rtol=0.1)
+
+
+def test_correlations_go_by_the_names_of_their_columns():
+    x, formula = "dose [mg/kg]", "y ~ `dose [mg/kg]` + (`dose [mg/kg]`|`the site`)"
+    data = make_frame(groups=20).rename(columns={"x": x, "g": "the site"})
+    name = f"{x}|the site_corr"
+    made = rf.fit(formula, data, priors={name: "lkj(4)"}, draws=2000, seed=1)
+    assert name in made.summary().index
+    assert "lkj(4)" in str(made)
+    assert "`" not in "".join(made.summary().index)
+    assert parse_formula(formula).groups[0].label == f"{x}|the site"
+    assert canonical_label(f"`{x}`|`the site`") == canonical_label(f"{x}|the site")
 
 
 # -- pictures --------------------------------------------------------------------------------------

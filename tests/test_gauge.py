@@ -173,6 +173,35 @@ def test_odd_column_names_and_missing_cells(data):
     assert len(made.plot().axes) == 6
 
 
+def test_the_fit_has_the_users_names(data):
+    named = data.rename(columns={"measurement": "bore / µm", "part": "part no.", "operator": "who"})
+    fit = rf.gauge_rr(named, "bore / µm", "part no.", "who", seed=1, draws=1000).fit
+    assert list(fit.summary().index) == [
+        "Intercept",
+        "1|part no._sigma",
+        "1|who_sigma",
+        "1|part no.:who_sigma",
+        "sigma",
+    ]
+    assert fit.source.model.formula.response_name == "bore / µm"
+
+
+@pytest.fixture(scope="module")
+def expected(data):
+    return rf.gauge_rr(data, "measurement", "part", "operator", seed=1, draws=1000).table()
+
+
+@pytest.mark.parametrize(
+    "name", ["a`b", "sigma", "value", "a:b", "x/y", "1", "$x$", "a|b", "~", ""]
+)
+def test_any_column_names_go_through(name, data, expected):
+    columns = ["measurement", "part", "operator"]
+    for i, column in enumerate(columns):
+        named = [*columns[:i], name, *columns[i + 1 :]]
+        made = rf.gauge_rr(data.rename(columns={column: name}), *named, seed=1, draws=1000)
+        pd.testing.assert_frame_equal(made.table(), expected)
+
+
 def test_figure(study):
     axes = study.plot().axes
     assert [a.get_title() for a in axes] == [

@@ -93,15 +93,15 @@ def to_tree(
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:
         stats["accepted"], stats["log_weight"] = sample.accepted, sample.log_weight
-    name = stored(model.formula.response.strip("`"))
+    name = stored(model.formula.response_name)
     observed = {name: response}
-    dims[name] = ["__obs__"]
     coords["__obs__"] = np.arange(len(response))
     tree = xr.DataTree.from_dict(
         {
             "posterior": _dataset(posterior, dims, coords, ("chain", "draw")),
             "sample_stats": _dataset(stats, dims, coords, ("chain", "draw")),
-            "observed_data": _dataset(observed, dims, coords, ()),
+            # Its own dimensions: a response may be called as a parameter is, such as sigma.
+            "observed_data": _dataset(observed, {name: ["__obs__"]}, coords, ()),
             "effects": _dataset(
                 moments, dims, coords | {"statistic": ["mean", "sd"]}, ("statistic",)
             ),

@@ -36,8 +36,9 @@ class GroupTerm:
 
     @property
     def label(self) -> str:
-        """The term as priors and values name it: `1|g`, `Days|Subject`, `x||g`."""
-        return f"{self.expression}{'|' if self.correlated else '||'}{self.factor}"
+        """The term as priors, values and tables name it, without backticks: `1|g`, `x||g`."""
+        expression = self.expression.replace("`", "")
+        return f"{expression}{'|' if self.correlated else '||'}{self.factor}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Formula:
     offsets: tuple[str, ...] = ()
     nested: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def response_name(self) -> str:
+        """The left-hand side as tables and figures name it: a column without its backticks."""
+        return self.response.strip("`")
+
 
 def canonical_label(label: str) -> str:
     """Bring a group term's label to one spelling, so that users may write it their way.
@@ -76,7 +82,7 @@ def canonical_label(label: str) -> str:
     >>> canonical_label("1 + Days | Subject"), canonical_label("0 + x|g"), canonical_label("1|b:a")
     ('Days|Subject', '0+x|g', '1|a:b')
     """
-    left, bar, right = label.replace(" ", "").partition("|")
+    left, bar, right = label.replace(" ", "").replace("`", "").partition("|")
     if right.startswith("|"):
         bar, right = "||", right[1:]
     if left.startswith("1+"):

@@ -102,7 +102,7 @@ def leave_one_out(
     at = _thinned(posterior, units, draws)
     every = np.arange(len(units.labels))
     left_out, seen = _densities(posterior.target, columns, units, every, posterior.eta[at])
-    name = stored_name(model.formula.response.strip("`"))
+    name = stored_name(model.formula.response_name)
     elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
     each = posterior.target.structure.cost * _EVALUATIONS

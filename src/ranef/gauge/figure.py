@@ -61,9 +61,9 @@ def draw_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str,
     summary
         From `GaugeStudy.table`.
     rows
-        The measurements, columns value, part and operator.
+        The measurements, one in each row.
     names
-        What the user calls these three.
+        The columns of the measurements, their part and their operator.
 
     Returns
     -------
@@ -72,6 +72,7 @@ def draw_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str,
     import matplotlib.pyplot as plt
 
     value, part, operator = names
+    rows = rows.loc[:, list(names)].set_axis(["value", "part", "operator"], axis=1)
     cells = rows.groupby(["operator", "part"], observed=True, sort=True)["value"]
     table = cells.agg(["mean", "size", np.ptp]).reset_index()
     created: tuple[Figure, Any] = plt.subplots(3, 2, figsize=(10.0, 10.0), layout="constrained")

@@ -15,6 +15,7 @@ import numpy as np
 from ranef.errors import DataError, IdentifiabilityError, PriorError, nearest
 from ranef.fitting import fit
 from ranef.priors import half_t
+from ranef.stored_names import stored_name
 from ranef.summary import decimals
 from ranef.table import drop_missing, read_table, require_numbers
 
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["GaugeStudy", "gauge_rr"]
 
 _COLUMNS = ("value", "part", "operator")
-# Parameters of the model by component.
-_TERMS = {
-    "part": "1|part",
-    "operator": "1|operator",
-    "interaction": "1|part:operator",
-    "repeatability": "sigma",
-}
 # Degrees of freedom of the default half-t.
 _DF = 3
 # Upper limits by measure, and the least number of distinct categories.
@@ -131,17 +125,26 @@ def gauge_rr(
         ):
             raise DataError(f"{name} is {number!r}; a positive number is expected.")
     frame = _frame(read_table(data), {"value": value, "part": part, "operator": operator})
-    complete, _ = drop_missing(frame, _COLUMNS)
+    own = list(frame)
+    complete, _ = drop_missing(frame, own)
+    complete = complete.set_axis(_COLUMNS, axis=1)
     per_cell = complete.groupby(["part", "operator"], observed=True).size()
-    names = dict(_TERMS)
+    names = {
+        "part": f"1|{own[1]}",
+        "operator": f"1|{own[2]}",
+        "interaction": f"1|{own[1]}:{own[2]}",
+        "repeatability": "sigma",
+    }
     if per_cell.max() == 1:
         del names["interaction"]
     stated = _stated(priors, names)
     spread, about_parts = _scales(complete)
     _check_design(complete, stated, {"part": part, "operator": operator})
     default = {k: half_t(spread if k == "part" else about_parts, _DF) for k in names}
+    quoted = [f"`{name}`" for name in own]
+    both = f" + (1|{quoted[1]}:{quoted[2]})" if "interaction" in names else ""
     made = fit(
-        f"value ~ 1 + {' + '.join(f'({names[k]})' for k in names if k != 'repeatability')}",
+        f"{quoted[0]} ~ 1 + (1|{quoted[1]}) + (1|{quoted[2]}){both}",
         frame,
         priors={names[k]: stated.get(k, default[k]) for k in names},
         draws=draws,
@@ -150,11 +153,14 @@ def gauge_rr(
     )
     posterior = made.draws["posterior"]
     variances = {
-        k: posterior["sigma" if k == "repeatability" else f"{name}_sigma"].to_numpy().ravel() ** 2
+        k: posterior[stored_name(name if k == "repeatability" else f"{name}_sigma")]
+        .to_numpy()
+        .ravel()
+        ** 2
         for k, name in names.items()
     }
     tolerance = None if tolerance is None else float(tolerance)
-    return GaugeStudy(made, (value, part, operator), variances, tolerance, float(study))
+    return GaugeStudy(made, (own[0], own[1], own[2]), variances, tolerance, float(study))
 
 
 @dataclass(frozen=True)
@@ -164,9 +170,9 @@ class GaugeStudy:
     Attributes
     ----------
     fit
-        The fitted model; its columns are called value, part and operator.
+        The fitted model.
     names
-        The user's names of these three.
+        Its columns of measurements, parts and operators.
     variances
         Posterior draws of each component's variance, in squared units of the measurements, shape
         (n,): repeatability, operator, interaction (unless it was left out) and part.
@@ -319,7 +325,7 @@ class GaugeStudy:
         )
         return "\n".join(
             [
-                f"Gauge R&R of {value}: {counts['part']} levels of {part}, {counts['operator']} of "
+                f"Gauge R&R of {value}: {counts[part]} levels of {part}, {counts[operator]} of "
                 f"{operator}, {design.N} measurements",
                 "Posterior medians and 95% intervals",
                 "",
@@ -339,7 +345,7 @@ class GaugeStudy:
 
 
 def _frame(table: pd.DataFrame, given: Mapping[str, Any]) -> pd.DataFrame:
-    """Take the three columns, under the names of their roles."""
+    """Take the three columns, under names that a formula can quote."""
     known = [str(c) for c in table.columns]
     for role, column in given.items():
         if column not in known:
@@ -354,7 +360,8 @@ def _frame(table: pd.DataFrame, given: Mapping[str, Any]) -> pd.DataFrame:
         told = ", ".join(f"{k}={v!r}" for k, v in given.items())
         raise DataError(f"{told} came; three different columns are expected.")
     require_numbers(table, given["value"])
-    return table[list(given.values())].set_axis(list(given), axis=1)
+    names = [column.replace("`", "'") or f"({role})" for role, column in given.items()]
+    return table[list(given.values())].set_axis(names, axis=1)
 
 
 def _stated(priors: Any, names: Mapping[str, str]) -> dict[str, Any]:
