@@ -104,7 +104,12 @@ def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, l
 
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    legend = figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), frameon=False
+    )
+    # A trace is drawn too thin for its colour to be seen in a key.
+    for line in legend.get_lines():
+        line.set_linewidth(max(line.get_linewidth(), 1.3))
 
 
 def _interval(result: ScenarioResult, parameter: str, way: str = "exact") -> tuple[float, float]:
