@@ -542,11 +542,11 @@ def test_prediction_prints_and_draws(slopes, crossed, data):
     assert list(made.table().columns) == ["mean", "sd", "lower", "upper"]
     grid = pd.DataFrame({"x": np.linspace(0, 4, 9), "f": "low"})
     axis = slopes.predict(grid, groups="marginal").plot().axes[0]
-    assert (axis.get_xlabel(), axis.get_ylabel()) == ("x", "mean of y (95% interval)")
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("x", "mean of y")
     assert len(axis.lines) == len(axis.collections) == 1
     axis = crossed.predict(kind="response").plot("g").axes[0]
     assert axis.get_xlabel() == "g"
-    assert axis.get_ylabel() == "y (95% interval)"
+    assert axis.get_ylabel() == "y"
     with pytest.raises(rf.DataError, match="x is 'nothing'"):
         made.plot("nothing")
     lone = rf.fit("y ~ 1 + (1|g)", data, seed=1, draws=64)

@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ranef.answers.shrinkage import raw_effects
+from ranef.drawing import draw_rows, finish, panels, row_size, with_legend
 from ranef.errors import DataError, nearest
 from ranef.summary import effects_table
 
@@ -24,6 +23,8 @@ __all__ = ["FitPlots", "figure_of"]
 
 # Levels that are drawn with their names.
 _NAMED = 60
+# Bars of more levels, under points that stay visible.
+_FAINT = {"color": "C0", "ecolor": "0.75"}
 
 
 class FitPlots:
@@ -46,6 +47,11 @@ class FitPlots:
         effects = json.loads(self._tree.attrs["effects"])
         return [str(v) for v in self._tree["posterior"].data_vars if v not in effects]
 
+    def _panels(self) -> int:
+        """How many numbers the variables but group effects hold."""
+        posterior = self._tree["posterior"]
+        return sum(posterior[n].isel(chain=0, draw=0).size for n in self._parameters())
+
     def trace(self) -> Figure:
         """Draws in order, beside their density, for coefficients and standard deviations.
 
@@ -56,9 +62,20 @@ class FitPlots:
         import arviz_plots
 
         made = arviz_plots.plot_trace_dist(
-            self._tree, var_names=self._parameters(), backend="matplotlib"
+            self._tree,
+            var_names=self._parameters(),
+            # A row for each number, unless that would make a wall of them.
+            compact=self._panels() > _NAMED,
+            aes={"color": ["chain"]},
+            visuals={"trace": {"alpha": 0.7, "width": 0.8}},
+            backend="matplotlib",
         )
-        return figure_of(made)
+        figure = figure_of(made)
+        chains = self._tree["posterior"]["chain"].to_numpy()
+        lines = figure.axes[0].lines
+        return with_legend(
+            figure, {f"chain {c}": line for c, line in zip(chains, lines, strict=False)}
+        )
 
     def density(self, truth: Mapping[str, float] | None = None) -> Figure:
         """Posterior densities, with true values as red lines if they are known.
@@ -87,9 +104,7 @@ class FitPlots:
         for name in truth or {}:
             if name not in stored:
                 raise DataError(f"truth names {name!r}, no parameter. {nearest(name, stored)}")
-        posterior = self._tree["posterior"]
-        panels = sum(posterior[n].isel(chain=0, draw=0).size for n in names)
-        rows = -(-panels // 3)
+        rows = -(-self._panels() // 3)
         # arviz-plots rounds a point estimate before placing it, which moves 1527 to 1500.
         made = arviz_plots.plot_dist(
             self._tree,
@@ -103,7 +118,13 @@ class FitPlots:
         if truth:
             values = {stored[name]: value for name, value in truth.items()}
             arviz_plots.add_lines(made, values=values, visuals={"ref_line": {"color": "red"}})
-        return figure_of(made)
+        figure = figure_of(made)
+        density, interval = figure.axes[0].lines[:2]
+        keys = {"posterior density": density, "95% interval": interval}
+        if truth:
+            lines = (line for axis in figure.axes for line in axis.lines)
+            keys["true value"] = next(line for line in lines if line.get_color() == "red")
+        return with_legend(figure, keys)
 
     def effects(self, prob: float = 0.95) -> Figure:
         """Group effects in order of size, with normal intervals from their exact moments.
@@ -125,32 +146,31 @@ class FitPlots:
         """
         if not 0 < prob < 1:
             raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
-        import matplotlib.pyplot as plt
         from scipy.stats import norm
 
         written = json.loads(self._tree.attrs["names"])
         names = [written.get(n, n) for n in json.loads(self._tree.attrs["effects"])]
         tables = [effects_table(self._tree, name).sort_values("mean") for name in names]
-        heights = [max(2.0, 0.22 * len(t) + 1.0) if len(t) <= _NAMED else 5.0 for t in tables]
-        made: tuple[Figure, Any] = plt.subplots(
+        levels = [[str(v) for v in t.index] for t in tables]
+        sizes = [row_size(v, 0.22) if len(v) <= _NAMED else (6.4, 5.0) for v in levels]
+        heights = [height for _, height in sizes]
+        figure, axes = panels(
             len(tables),
-            figsize=(6.4, sum(heights)),
+            size=(max(width for width, _ in sizes), sum(heights) / len(tables)),
             height_ratios=heights,
-            layout="constrained",
-            squeeze=False,
         )
-        figure, axes = made
-        for axis, name, table in zip(axes[:, 0], names, tables, strict=True):
-            at, named = np.arange(len(table)), len(table) <= _NAMED
+        for axis, name, table, own in zip(axes, names, tables, levels, strict=True):
+            mean, named = table["mean"].to_numpy(), len(own) <= _NAMED
             reach = norm.ppf((1 + prob) / 2) * table["sd"].to_numpy()
-            style: dict[str, Any] = {"fmt": "o", "markersize": 4 if named else 1.5, "linewidth": 1}
-            axis.errorbar(table["mean"], at, xerr=reach, **style)
-            axis.axvline(0, color="0.6", linewidth=0.8)
-            axis.set_yticks(at if named else [], [str(v) for v in table.index] if named else [])
-            axis.set_ylabel(str(table.index.name))
-            axis.set_xlabel(f"effect {name} ({prob:.0%} interval)")
-        plt.close(figure)
-        return figure
+            style = {} if named else {"markersize": 2, "linewidth": 0.6, **_FAINT}
+            axis.axvline(0, color="0.4", linewidth=0.8)
+            draw_rows(axis, own, mean, mean - reach, mean + reach, **style)
+            if not named:
+                axis.set_yticks([])
+            count = "" if named else f" ({len(own):,} levels)"
+            axis.set_ylabel(f"{table.index.name}{count}")
+            axis.set_xlabel(f"effect {name} (mean, {prob:.0%} interval)")
+        return finish(figure)
 
     def shrinkage(self, name: str | None = None) -> Figure:
         """Each level's raw estimate against its posterior mean, with the line of no shrinkage.
@@ -172,24 +192,22 @@ class FitPlots:
         DataError
             If there is no such effect.
         """
-        import matplotlib.pyplot as plt
-
         source = self._source()
         names = [n for term in source.model.layout.terms for n in term.names]
         name = names[0] if name is None else name
         table = effects_table(self._tree, name)
         raw = raw_effects(self._tree, source)[name]
-        made: tuple[Figure, Any] = plt.subplots(figsize=(5.2, 4.8), layout="constrained")
-        figure, axis = made
-        axis.axline((0, 0), slope=1, color="0.6", linewidth=0.8, label="no shrinkage")
-        axis.axhline(0, color="0.6", linewidth=0.8, linestyle=":", label="complete pooling")
-        size = 4 if len(table) <= _NAMED else 1.5
-        axis.errorbar(raw, table["mean"], yerr=table["sd"], fmt="o", markersize=size, linewidth=1)
+        figure, (axis,) = panels(size=(5.4, 5.2))
+        axis.axline((0, 0), slope=1, color="0.4", linewidth=1, label="no shrinkage")
+        axis.axhline(0, color="0.4", linewidth=1, linestyle=":", label="complete pooling")
+        style: dict[str, Any] = {"fmt": "o", "markersize": 4, "linewidth": 1}
+        if len(table) > _NAMED:
+            style |= {"markersize": 2, "linewidth": 0.6, **_FAINT}
+        shown = f"one level of {table.index.name}"
+        axis.errorbar(raw, table["mean"], yerr=table["sd"], label=shown, **style)
         axis.set_xlabel(f"{name}, raw estimate")
         axis.set_ylabel(f"{name}, posterior mean \u00b1 sd")
-        axis.legend(frameon=False)
-        plt.close(figure)
-        return figure
+        return with_legend(figure)
 
 
 def figure_of(made: Any) -> Figure:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ranef import mixtures
 from ranef.answers.reference_grid import FixedPart, hold
+from ranef.drawing import interval_figure
 from ranef.errors import DataError, nearest
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import check_prob, format_rows, percent
@@ -59,7 +60,9 @@ class Combinations:
     title
         What the index of the table is called.
     response
-        The response, as the formula has it.
+        The response, as tables and figures name it.
+    compares
+        Whether they are differences or contrasts, which at zero say that nothing differs.
     """
 
     labels: tuple[str, ...]
@@ -70,6 +73,7 @@ class Combinations:
     prob: float
     title: str
     response: str
+    compares: bool = False
 
     @cached_property
     def given(self) -> tuple[Array, Array]:
@@ -113,25 +117,20 @@ class Combinations:
             self.prob,
             "difference",
             self.response,
+            compares=True,
         )
 
     def plot(self) -> Figure:
-        """Posterior medians and intervals."""
-        import matplotlib.pyplot as plt
-
-        table = self.table().iloc[::-1]
-        height = 0.35 * len(table) + 1.0
-        made: tuple[Figure, Any] = plt.subplots(figsize=(6.4, height), layout="constrained")
-        figure, axis = made
-        place = np.arange(len(table))
-        axis.hlines(place, table.iloc[:, 2], table.iloc[:, 4], linewidth=2)
-        axis.plot(table["median"], place, "o")
-        axis.set_yticks(place, [str(label) for label in table.index])
-        axis.set_ylabel(self.title)
-        axis.set_xlabel(f"{self.response} (median, {self.prob:.0%} interval)")
-        axis.grid(axis="x", linewidth=0.4)
-        plt.close(figure)
-        return figure
+        """Posterior medians and intervals, with zero marked for differences and contrasts."""
+        table = self.table()
+        what = f"{self.title} in {self.response}" if self.compares else self.response
+        return interval_figure(
+            self.labels,
+            *(table.iloc[:, i].to_numpy() for i in (3, 2, 4)),
+            xlabel=f"{what} (median, {self.prob:.0%} interval)",
+            ylabel=self.title,
+            zero=self.compares,
+        )
 
     def __str__(self) -> str:
         """The table a statistician would paste."""
@@ -176,8 +175,10 @@ def contrast(
             row[known[name]] += float(weight)
     labels = tuple(str(k) for k in several)
     center, root = _coefficients(posterior_draws(tree, source.model))
-    response = source.model.formula.response
-    return Combinations(labels, L, np.zeros(len(L)), center, root, prob, "contrast", response)
+    response = source.model.formula.response_name
+    return Combinations(
+        labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
+    )
 
 
 def marginal_means(
@@ -248,7 +249,7 @@ def marginal_means(
     offset = source.columns.offset
     constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
     center, root = _coefficients(posterior_draws(tree, source.model))
-    title, response = ", ".join(wanted), source.model.formula.response
+    title, response = ", ".join(wanted), source.model.formula.response_name
     return Combinations(labels, weights, constant, center, root, prob, title, response)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ranef.answers.level_posterior import joint_draws, usable
 from ranef.answers.reference_grid import group_squares
 from ranef.answers.variance_parts import fitted_variance, observed_rows, variance_parts
+from ranef.drawing import interval_figure
 from ranef.errors import DataError
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import check_prob, describe, format_rows
@@ -76,23 +77,15 @@ class VarianceShares:
 
     def plot(self) -> Figure:
         """Medians and intervals of everything that lies between 0 and 1."""
-        import matplotlib.pyplot as plt
-
         table = self.table()
-        table = table[[not str(name).startswith("CV[") for name in table.index]].iloc[::-1]
-        made: tuple[Figure, Any] = plt.subplots(
-            figsize=(6.4, 0.35 * len(table) + 1.0), layout="constrained"
+        table = table[[not str(name).startswith("CV[") for name in table.index]]
+        return interval_figure(
+            [str(name) for name in table.index],
+            *(table.iloc[:, i].to_numpy() for i in (3, 2, 4)),
+            xlabel=f"share of variance{self._where()} (median, {self.prob:.0%} interval)",
+            # A share of exactly 0 or 1 keeps its whole point.
+            limits=(-0.02, 1.02),
         )
-        figure, axis = made
-        place = np.arange(len(table))
-        axis.hlines(place, table.iloc[:, 2], table.iloc[:, 4], linewidth=2)
-        axis.plot(table["median"], place, "o")
-        axis.set_yticks(place, [str(name) for name in table.index])
-        axis.set_xlim(0, 1)
-        axis.set_xlabel(f"share of variance (median, {self.prob:.0%} interval){self._where()}")
-        axis.grid(axis="x", linewidth=0.4)
-        plt.close(figure)
-        return figure
 
     def _where(self) -> str:
         """Say where columns were held."""

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.drawing import finish, panels, wrap
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_evidence", "in_words", "ratio", "shown"]
 
+# Characters of a model's name in a line.
+_LINE = 85
 # Bayes factors from which on the evidence is called so.
 _SCALE = (
     (1.0, "not worth more than a bare mention"),
@@ -68,10 +72,9 @@ def draw_evidence(log_value: float, error: float, numerator: str, denominator: s
     -------
     matplotlib.figure.Figure
     """
-    import matplotlib.pyplot as plt
-
-    figure: Figure
-    figure, axes = plt.subplots(figsize=(7, 2.1), layout="constrained")
+    left, right = wrap(f"\u2190 {denominator}", _LINE), wrap(f"{numerator} \u2192", _LINE)
+    lines = left.count("\n") + right.count("\n") + 2
+    figure, (axes,) = panels(size=(7.0, 2.0 + 0.16 * lines))
     center, reach = log_value / np.log(10), max(3.0, abs(log_value) / np.log(10) + 0.5)
     edges = [*(np.log10(least) for least, _ in _SCALE), reach]
     for k, (_, word) in enumerate(_SCALE):
@@ -80,10 +83,12 @@ def draw_evidence(log_value: float, error: float, numerator: str, denominator: s
             axes.axvspan(low, high, color="0.35", alpha=0.06 + 0.1 * k, lw=0)
             if k and high - low > 0.06 * 2 * reach:
                 axes.text(0.5 * (low + high), 0.72, word, ha="center", fontsize=8)
+    if 2 * edges[1] > 0.06 * 2 * reach:
+        axes.text(0, 0.6, "hardly\nany", ha="center", fontsize=8)
     axes.errorbar(center, 0, xerr=2 * error / np.log(10), fmt="o", color="C0", capsize=3)
     axes.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[])
-    axes.set_xlabel("log10 Bayes factor")
-    # On two lines, so that long formulas do not meet.
-    axes.set_title(f"{numerator} \u2192\n", loc="right", fontsize=9)
-    axes.set_title(f"\u2190 {denominator}", loc="left", fontsize=9)
-    return figure
+    axes.set_xlabel("log10 Bayes factor (bar: 2 standard errors of its computation)")
+    # One above the other, so that long formulas do not meet.
+    axes.set_title(right + "\n" * (left.count("\n") + 1), loc="right", fontsize=9)
+    axes.set_title(left, loc="left", fontsize=9)
+    return finish(figure)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.drawing import name_levels, panels, with_legend, wrap
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["draw_gauge", "range_moments"]
 
 _BARS = ("gauge R&R", "repeatability", "reproducibility", "part-to-part")
-# Part labels up to this many are written out.
-_NAMED = 30
+_LIMITS = "control limits, 3 SD either side"
+# Characters of an operator's name in a line of the legend.
+_LINE = 16
 
 
 @cache
@@ -69,22 +72,18 @@ def draw_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str,
     -------
     matplotlib.figure.Figure
     """
-    import matplotlib.pyplot as plt
-
     value, part, operator = names
     rows = rows.loc[:, list(names)].set_axis(["value", "part", "operator"], axis=1)
     cells = rows.groupby(["operator", "part"], observed=True, sort=True)["value"]
     table = cells.agg(["mean", "size", np.ptp]).reset_index()
-    created: tuple[Figure, Any] = plt.subplots(3, 2, figsize=(10.0, 10.0), layout="constrained")
-    figure, axes = created
-    _components(axes[0, 0], summary)
-    _by_part(axes[0, 1], rows, value, part)
-    _chart_by_operator(axes[1, 0], table, rows, "range", value, operator)
-    _by_operator(axes[1, 1], rows, value, operator)
-    _chart_by_operator(axes[2, 0], table, rows, "mean", value, operator)
-    _interaction(axes[2, 1], table, value, part, operator)
-    plt.close(figure)
-    return figure
+    figure, axes = panels(6, size=(6.0, 3.6), most=2)
+    _components(axes[0], summary)
+    _by_part(axes[1], rows, value, part)
+    _chart_by_operator(axes[2], table, rows, "range", value, operator)
+    _by_operator(axes[3], rows, value, operator)
+    _chart_by_operator(axes[4], table, rows, "mean", value, operator)
+    _interaction(axes[5], table, value, part, operator)
+    return with_legend(figure)
 
 
 def _components(axis: Axes, table: pd.DataFrame) -> None:
@@ -99,9 +98,10 @@ def _components(axis: Axes, table: pd.DataFrame) -> None:
         at = np.arange(len(_BARS)) + (j - (len(shown) - 1) / 2) * width
         axis.bar(at, middle, width, yerr=reach, label=measure, capsize=2)
     axis.set_xticks(range(len(_BARS)), _BARS)
-    axis.set_ylabel("percent (95% interval)")
-    axis.set_title("Components of variation")
-    axis.legend()
+    axis.set_ylabel("percent (median, 95% interval)")
+    # Above the bars, where it hides none.
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shown), frameon=False)
+    axis.set_title("Components of variation", pad=24)
 
 
 def _chart_by_operator(
@@ -123,20 +123,18 @@ def _chart_by_operator(
     centers: list[float] = []
     names: list[str] = []
     for name, place in table.groupby("operator", observed=True, sort=False).indices.items():
-        axis.plot(at[place], y[place], marker="o", markersize=3, linewidth=1, color="C0")
+        style: dict[str, Any] = {"marker": "o", "markersize": 3, "linewidth": 1, "color": "C0"}
+        axis.plot(at[place], y[place], label="one part", **style)
         axis.axvline(place[-1] + 0.5, color="0.8", linewidth=0.8)
         centers.append(float(place.mean()))
         names.append(str(name))
+    axis.set_xlim(-0.5, len(table) - 0.5)
     axis.set_xticks(centers, names)
     axis.set_xlabel(f"parts within each {operator}")
     if not repeated.any():
-        axis.text(
-            0.5,
-            0.5,
-            "one measurement each: no ranges, no limits",
-            ha="center",
-            transform=axis.transAxes,
-        )
+        axis.set_title(f"{axis.get_title()}\none measurement each: no ranges, no limits")
+        if kind == "range":
+            axis.set_yticks([])
         return
     d2, d3 = np.array([range_moments(int(n)) if n > 1 else (np.nan, np.nan) for n in size]).T
     s = float(np.nanmean(table["ptp"].to_numpy(float) / d2))
@@ -146,15 +144,13 @@ def _chart_by_operator(
         grand = float(rows["value"].mean())
         middle = np.full(len(at), grand)
         low, high = grand - 3 * s / np.sqrt(size), grand + 3 * s / np.sqrt(size)
-    for line, style in ((middle, "-"), (low, "--"), (high, "--")):
-        axis.step(
-            at,
-            line,
-            where="mid",
-            color="C2" if style == "-" else "C3",
-            linewidth=1,
-            linestyle=style,
-        )
+    for line, dash, color, label in (
+        (middle, "-", "C2", "average"),
+        (low, "--", "C3", _LIMITS),
+        (high, "--", "C3", _LIMITS),
+    ):
+        lines: dict[str, Any] = {"color": color, "linewidth": 1, "linestyle": dash, "label": label}
+        axis.step(at, line, where="mid", **lines)
 
 
 def _by_part(axis: Axes, rows: pd.DataFrame, value: str, part: str) -> None:
@@ -175,10 +171,9 @@ def _points(axis: Axes, rows: pd.DataFrame, role: str, value: str, name: str) ->
     levels, mean = list(groups.groups), groups.mean().to_numpy()
     for i, level in enumerate(levels):
         y: Array = groups.get_group(level).to_numpy()
-        axis.plot(np.full(len(y), i), y, "o", color="0.6", markersize=3)
-    axis.plot(range(len(levels)), mean, marker="D", markersize=4, color="C0")
-    _name_levels(axis, levels)
-    axis.set_xlabel(name)
+        axis.plot(np.full(len(y), i), y, "o", color="0.6", markersize=3, label="one measurement")
+    axis.plot(range(len(levels)), mean, marker="D", markersize=4, color="C0", label="mean")
+    name_levels(axis, levels, name)
     axis.set_ylabel(value)
 
 
@@ -187,14 +182,9 @@ def _interaction(axis: Axes, table: pd.DataFrame, value: str, part: str, operato
     wide = table.pivot(index="part", columns="operator", values="mean")
     for name in wide.columns:
         axis.plot(range(len(wide)), wide[name], marker="o", markersize=3, label=str(name))
-    _name_levels(axis, list(wide.index))
-    axis.set_xlabel(part)
+    name_levels(axis, list(wide.index), part)
     axis.set_ylabel(f"mean of {value}")
     axis.set_title(f"{part} by {operator}")
-    axis.legend(title=operator)
-
-
-def _name_levels(axis: Axes, levels: list[Any]) -> None:
-    """Write level names where there is room."""
-    shown = len(levels) <= _NAMED
-    axis.set_xticks(range(len(levels)) if shown else [], [str(v) for v in levels] if shown else [])
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+    labels = [wrap(str(name), _LINE) for name in wide.columns]
+    axis.legend(axis.lines, labels, title=wrap(operator, _LINE), fontsize=8, **beside)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.drawing import panels, with_legend
 from ranef.errors import DataError, PriorError, nearest
 from ranef.goals import Goal, parse_goal
 from ranef.planning.balanced import (
@@ -262,16 +263,15 @@ class Plan:
         matplotlib.figure.Figure
             Bars are one standard error of the simulation; the recommended design is circled.
         """
-        import matplotlib.pyplot as plt
-
-        made: tuple[Figure, Any] = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-        figure, axis = made
+        figure, (axis,) = panels(size=(6.4, 4.8))
         for m in sorted({m for _, m in self.measures}):
             x = sorted(g for g, n in self.measures if n == m)
             y = [self.probability[g, m] for g in x]
             error = [_error(p, len(self.measures[g, m])) for g, p in zip(x, y, strict=True)]
-            axis.errorbar(x, y, yerr=error, marker="o", markersize=4, linewidth=1, label=str(m))
-        axis.axhline(self.assurance, color="0.5", linewidth=0.8, linestyle="--")
+            label = f"{m} measurement{'s' * (m != 1)} in each group"
+            axis.errorbar(x, y, yerr=error, marker="o", markersize=4, linewidth=1, label=label)
+        wanted = f"wanted: {self.assurance:g}"
+        axis.axhline(self.assurance, color="0.4", linewidth=0.8, linestyle="--", label=wanted)
         if (best := self.recommended) is not None:
             axis.plot(
                 best[0],
@@ -280,6 +280,8 @@ class Plan:
                 markersize=13,
                 markerfacecolor="none",
                 color="k",
+                linestyle="none",
+                label="recommended",
             )
         axis.set_xscale("log")
         ticks = sorted({g for g, _ in self.measures})
@@ -288,9 +290,7 @@ class Plan:
         axis.set_ylim(-0.03, 1.03)
         axis.set_xlabel("number of groups")
         axis.set_ylabel(f"probability of '{self.goal.text}'")
-        axis.legend(title="measurements in each group")
-        plt.close(figure)
-        return figure
+        return with_legend(figure, title="bars: one standard error of the simulation")
 
     def __str__(self) -> str:
         """Probabilities of all designs and the recommendation."""

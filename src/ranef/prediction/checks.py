@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.drawing import panels, shade_key, with_legend
 from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
@@ -112,40 +113,28 @@ class PredictiveCheck:
         Returns
         -------
         matplotlib.figure.Figure
-            The data in red.
+            The data in red; p is the share of replicated data sets whose statistic is above.
         """
-        import matplotlib.pyplot as plt
-        from arviz_stats.base import array_stats
-
-        panels = 1 + len(self.names)
-        rows = -(-panels // 3)
-        made: tuple[Figure, Any] = plt.subplots(
-            rows, 3, figsize=(9.6, 2.7 * rows), layout="constrained", squeeze=False
-        )
-        figure, axes = made
-        first, *others = axes.ravel()
+        figure, (first, *others) = panels(1 + len(self.names), size=(3.2, 2.7), most=3)
         # At most so many rows: the eye sees no more, and kernel densities take their time.
         pick = np.linspace(0, len(self.y) - 1, min(len(self.y), _POINTS)).astype(int)
         for values in self.examples:
-            grid, density, _ = array_stats.kde(values[pick])
-            first.plot(grid, density, color="C0", alpha=0.25, linewidth=0.7)
-        grid, density, _ = array_stats.kde(self.y[pick])
-        first.plot(grid, density, color="red")
-        first.set_xlabel(parse_formula(self.formula).response.strip("`"))
+            first.plot(*_density(values[pick]), color="C0", alpha=0.25, linewidth=0.7)
+        (data,) = first.plot(*_density(self.y[pick]), color="red")
+        first.set_xlabel(parse_formula(self.formula).response_name)
         first.set_ylabel("density")
         first.set_yticks([])
         for axis, name, value, drawn, p in zip(
-            others, self.names, self.observed, self.replicated.T, self.p_values, strict=False
+            others, self.names, self.observed, self.replicated.T, self.p_values, strict=True
         ):
             axis.hist(drawn, bins=40, color="C0", alpha=0.5)
             axis.axvline(value, color="red")
             axis.set_xlabel(name)
             axis.set_title(f"p = {p:.2f}", fontsize="medium")
             axis.set_yticks([])
-        for axis in others[len(self.names) :]:
-            axis.set_visible(False)
-        plt.close(figure)
-        return figure
+        above = "share of replicated data sets above the data"
+        keys = {"data": data, "replicated data sets": shade_key("C0", 0.5)}
+        return with_legend(figure, keys, title=f"p: {above}" if self.names else None)
 
     def __str__(self) -> str:
         """The table as text."""
@@ -228,6 +217,14 @@ def check_fit(
         groups=groups,
         interval=interval,
     )
+
+
+def _density(values: Array) -> tuple[Array, Array]:
+    """Kernel density on the whole line; ArviZ's default holds the least and largest for bounds."""
+    from arviz_stats.base import array_stats
+
+    grid, density, _ = array_stats.kde(values, extend=True, extend_fct=0.5, bound_correction=False)
+    return grid, density
 
 
 def _choose(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from ranef import mixtures
+from ranef.drawing import panels, with_legend
 from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
@@ -86,17 +87,15 @@ class Residuals:
         matplotlib.figure.Figure
             The second panel has normal quantiles, uniform ones for `"pit"`.
         """
-        import matplotlib.pyplot as plt
         from scipy.special import ndtri
 
-        made: tuple[Figure, Any] = plt.subplots(1, 2, figsize=(8.4, 4.0), layout="constrained")
-        figure, (left, right) = made
-        response = parse_formula(self.formula).response.strip("`")
+        figure, (left, right) = panels(2, size=(4.2, 4.2), most=2)
+        response = parse_formula(self.formula).response_name
         label = {"response": f"residual of {response}", "pearson": "residual / SD"}.get(
             self.kind, "leave-one-out PIT"
         )
         style: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 3}
-        line: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
+        line: dict[str, Any] = {"color": "0.4", "linewidth": 0.8}
         left.plot(self.fitted, self.values, **style)
         left.axhline(0.5 if self.kind == "pit" else 0.0, **line)
         left.set_xlabel(f"fitted {response}")
@@ -104,16 +103,17 @@ class Residuals:
         sorted_ = np.sort(self.values[np.isfinite(self.values)])
         expected = (np.arange(len(sorted_)) + 0.5) / len(sorted_)
         if self.kind == "pit":
-            right.axline((0, 0), (1, 1), **line)
+            right.axline((0, 0), (1, 1), label="expected if the model is right", **line)
             right.set_xlabel("uniform quantile")
         else:
             expected = ndtri(expected)
-            right.axline((0, float(sorted_.mean())), slope=float(sorted_.std()), **line)
+            told = "normal residuals of the same mean and SD"
+            slope = float(sorted_.std())
+            right.axline((0, float(sorted_.mean())), slope=slope, label=told, **line)
             right.set_xlabel("normal quantile")
-        right.plot(expected, sorted_, **style)
+        right.plot(expected, sorted_, label="one row", **style)
         right.set_ylabel(label)
-        plt.close(figure)
-        return figure
+        return with_legend(figure)
 
     def __str__(self) -> str:
         """What was computed, and its quantiles."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ranef import mixtures
+from ranef.drawing import name_levels, panels, with_legend
 from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import Groups, Kind, Rows, fitted_rows, new_rows
@@ -17,8 +18,11 @@ from ranef.streams import split_stream
 from ranef.summary import decimals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ranef.posterior_draws import PosteriorDraws
@@ -31,8 +35,10 @@ __all__ = ["Prediction", "check_interval", "generator", "predict_rows"]
 _PRINTED = 12
 _LINES = 40
 _BANDS = 6
-# Levels on the horizontal axis that are written.
-_NAMED = 30
+# Lines that colours tell apart.
+_COLOURS = 10
+# Values on the horizontal axis at which rows stand side by side.
+_PLACES = 30
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Prediction:
     @property
     def response(self) -> str:
         """Left side of the formula."""
-        return parse_formula(self.formula).response.strip("`")
+        return parse_formula(self.formula).response_name
 
     @property
     def _shown(self) -> str:
@@ -120,16 +126,15 @@ class Prediction:
         -------
         matplotlib.figure.Figure
             Along a numeric column, one line for each combination of the other columns, up to 40 of
-            them, with bands where there are at most 6; else, or where rows of one combination
-            share a value, points with bars. Observed responses are grey points.
+            them, with bands where there are at most 6 and colours where there are at most 10; else,
+            or where rows of one combination share a value, points with bars, side by side where
+            there are few values. Observed responses are grey points.
 
         Raises
         ------
         DataError
             If there is no such column.
         """
-        import matplotlib.pyplot as plt
-
         if x is not None and x not in self.rows:
             raise DataError(f"x is {x!r}, no column of the rows. {nearest(x, self.rows.columns)}")
         factors = {name for term in parse_formula(self.formula).groups for name in term.factors}
@@ -137,8 +142,7 @@ class Prediction:
             numeric = [c for c in self.rows if self.rows[c].dtype.kind in "iuf"]
             first = [*[c for c in numeric if c not in factors], *self.rows.columns]
             x = first[0] if first else None
-        made: tuple[Figure, Any] = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-        figure, axis = made
+        figure, (axis,) = panels(size=(6.4, 4.6))
         where = np.arange(len(self.mean)) if x is None else self.rows[x].to_numpy()
         parts = self._parts([c for c in self.rows if c != x])
         lines = (
@@ -147,29 +151,48 @@ class Prediction:
             and len(parts) <= _LINES
             and all(self._single(where[at], self.mean[at]) for at in parts)
         )
+        axis.set_xlabel("row" if x is None else str(x))
         if where.dtype.kind not in "iuf" or x in factors:
             names, where = np.unique(where.astype(str), return_inverse=True)
-            if len(names) <= _NAMED:
-                axis.set_xticks(np.arange(len(names)), names)
-            else:
-                axis.set_xticks([])
+            name_levels(axis, list(names), str(x))
+        place: Array = np.asarray(where, float)
+        place = place if lines else _side_by_side(place)
         if self.observed is not None:
-            axis.plot(where, self.observed, "o", color="0.6", markersize=3, label="observed")
+            dots: dict[str, Any] = {"color": "0.45", "markersize": 3, "zorder": 3}
+            axis.plot(place, self.observed, "o", label="observed", **dots)
         if lines:
-            for k, at in enumerate(parts):
-                at = at[np.argsort(where[at])]
-                axis.plot(where[at], self.mean[at], color=f"C{k % 10}")
-                if len(parts) <= _BANDS:
-                    band = self.lower[at], self.upper[at]
-                    axis.fill_between(where[at], *band, color=f"C{k % 10}", alpha=0.2, linewidth=0)
+            self._draw_lines(axis, place, parts, [c for c in self.rows if c != x])
         else:
             reach = np.stack([self.mean - self.lower, self.upper - self.mean])
-            axis.errorbar(where, self.mean, yerr=reach, fmt="o", markersize=4, linewidth=1)
-        axis.set_xlabel("row" if x is None else str(x))
-        interval = "" if lines and len(parts) > _BANDS else f" ({100 * self.interval:g}% interval)"
-        axis.set_ylabel(self._shown + interval)
-        plt.close(figure)
-        return figure
+            style: dict[str, Any] = {"fmt": "o", "markersize": 4, "linewidth": 1, "alpha": 0.7}
+            label = f"predicted mean of a row, {self._told}"
+            axis.errorbar(place, self.mean, yerr=reach, label=label, **style)
+        axis.set_ylabel(self._shown)
+        return with_legend(figure)
+
+    @property
+    def _told(self) -> str:
+        """The interval in a legend."""
+        return f"{100 * self.interval:g}% interval"
+
+    def _draw_lines(
+        self, axis: Axes, where: Array, parts: Sequence[Any], others: list[str]
+    ) -> None:
+        """Draw a line for each combination of the other columns, with bands if they are few."""
+        vary = [c for c in others if self.rows[c].nunique(dropna=False) > 1]
+        for k, part in enumerate(parts):
+            at = part[np.argsort(where[part])]
+            label, color = "predicted mean", f"C{k}"
+            if len(parts) > _COLOURS:
+                label, color = f"{label}, a line for each {', '.join(vary)}", "C0"
+            elif vary:
+                label = ", ".join(f"{c} = {self.rows[c].iloc[at[0]]}" for c in vary)
+            width = 1.5 if len(parts) <= _COLOURS else 1.0
+            axis.plot(where[at], self.mean[at], label=label, color=color, linewidth=width)
+            if len(parts) <= _BANDS:
+                style: dict[str, Any] = {"alpha": 0.2, "linewidth": 0, "color": color}
+                style["label"] = self._told if k == len(parts) - 1 else None
+                axis.fill_between(where[at], self.lower[at], self.upper[at], **style)
 
     def _single(self, where: Array, mean: Array) -> bool:
         """Whether there are several places, with one mean at each."""
@@ -275,6 +298,18 @@ def _summary(
             m, np.sqrt(v), ((1 - interval) / 2, (1 + interval) / 2)
         )
     return mean, sd, lower, upper
+
+
+def _side_by_side(where: Array) -> Array:
+    """Move rows that share a place apart, in their order, within 0.7 of the least distance."""
+    places, code, count = np.unique(where, return_inverse=True, return_counts=True)
+    if len(places) > _PLACES or count.max() == 1:
+        return where
+    order = np.argsort(code, kind="stable")
+    rank = np.empty(len(where))
+    rank[order] = np.concatenate([np.arange(n) for n in count])
+    room = 0.7 * float(np.diff(places).min()) if len(places) > 1 else 0.7
+    return where + room * ((rank + 0.5) / count[code] - 0.5)
 
 
 def check_interval(interval: float) -> None:

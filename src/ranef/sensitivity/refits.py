@@ -16,6 +16,7 @@ import numpy as np
 
 from ranef.cells import compress
 from ranef.design import column_sizes
+from ranef.drawing import draw_rows, panels, row_size, with_legend
 from ranef.errors import (
     DataError,
     IdentifiabilityWarning,
@@ -167,34 +168,18 @@ class Sensitivity:
         -------
         matplotlib.figure.Figure
         """
-        import matplotlib.pyplot as plt
-
         table, names = self.table(), list(self.draws[FITTED])
-        ends = table.columns[[2, 4]]
-        columns = min(3, len(names))
-        rows = -(-len(names) // columns)
-        made: tuple[Figure, Any] = plt.subplots(
-            rows,
-            columns,
-            figsize=(1.8 + 2.8 * columns, rows * (1.1 + 0.24 * len(self.draws))),
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        figure, axes = made
-        for axis in axes.ravel()[len(names) :]:
-            axis.set_visible(False)
-        at = np.arange(len(self.draws))[::-1]
-        for axis, name in zip(axes.ravel(), names, strict=False):
-            part = table.loc[name]
-            middle = part["median"].to_numpy()
-            reach = [middle - part[ends[0]].to_numpy(), part[ends[1]].to_numpy() - middle]
-            axis.axvspan(*part.loc[FITTED, ends], color="0.93")
-            axis.errorbar(middle, at, xerr=reach, fmt="o", markersize=4, linewidth=1)
-            axis.set_yticks(at, list(part.index))
-            axis.set_xlabel(f"{name} ({self.prob:.0%} interval)")
-        plt.close(figure)
-        return figure
+        priors = list(self.draws)[::-1]
+        _, height = row_size(priors, 0.24)
+        figure, axes = panels(len(names), size=(3.4, height + 0.1), most=3, sharey=True)
+        for axis, name in zip(axes, names, strict=True):
+            part = table.loc[name].loc[priors]
+            low, high = (part[c].to_numpy() for c in table.columns[[2, 4]])
+            axis.axvspan(low[-1], high[-1], color="0.9", label=f"interval {FITTED}")
+            label = f"median, {self.prob:.0%} interval under each prior"
+            draw_rows(axis, priors, part["median"].to_numpy(), low, high, label=label)
+            axis.set_xlabel(name)
+        return with_legend(figure)
 
     def __str__(self) -> str:
         """Medians and intervals under each prior, and the verdicts."""

@@ -123,13 +123,14 @@ class Calibration(Judged):
         -------
         matplotlib.figure.Figure
             One panel for each quantity (arviz-plots' `plot_ecdf_pit`). A correct sampler keeps
-            all curves of all panels in the grey bands with probability 1 - error rate, and the
+            all curves of all panels in the grey bands with probability 1 - error rate. The
             calibration fails where, and only where, one leaves its band at a multiple of
-            1 / (L + 1); between them it may cross the edge by a hair.
+            1 / (L + 1), between which it may cross the edge by a hair; such a curve is red.
         """
         import arviz_plots
         from arviz_base import from_dict
 
+        from ranef.drawing import shade_key, with_legend
         from ranef.plots import figure_of
 
         top, q = int(self.settings["draws"]), len(self.names)
@@ -138,18 +139,29 @@ class Calibration(Judged):
         made = arviz_plots.plot_ecdf_pit(
             from_dict({"prior_sbc": stored}),
             # Its bands are simulated; the exact ones are drawn below instead.
-            visuals={"credible_interval": False},
+            visuals={"credible_interval": False, "remove_axis": False},
             stats={"ecdf_pit": {"n_simulations": 1}},
             backend="matplotlib",
             col_wrap=4,
-            figure_kwargs={"figsize": (10.0, 2.3 * -(-q // 4)), "figsize_units": "inches"},
+            figure_kwargs={"figsize": (10.0, 2.4 * -(-q // 4)), "figsize_units": "inches"},
         )
         at = np.arange(1, top + 1) / (top + 1)
         low, high = band(self.simulations, top, self.error_rate / q)
-        for name in stored:
+        curve = "share of PIT values up to x, less x"
+        keys: dict[str, Any] = {}
+        for name, adjusted in zip(stored, self.adjusted, strict=True):
             axis = made.viz["plot"][name].item()
             axis.fill_between(at, low - at, high - at, color="0.5", alpha=0.2, linewidth=0)
-        return figure_of(made)
+            axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
+            axis.tick_params(labelbottom=True, labelleft=True)
+            line = made.viz["ecdf_lines"][name].item()
+            failed = adjusted <= self.error_rate
+            line.set_color("tab:red" if failed else "C0")
+            keys[f"{curve}: not calibrated" if failed else curve] = line
+        inside = (
+            f"where all curves of a right sampler stay with probability {1 - self.error_rate:g}"
+        )
+        return with_legend(figure_of(made), keys | {inside: shade_key("0.5", 0.2)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ranks to one file, whole or not at all.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.drawing import panels, with_legend
 from ranef.types import Array
 
 if TYPE_CHECKING:
@@ -148,30 +149,22 @@ class GibbsReport:
         ValueError
             If no block was replayed.
         """
-        import matplotlib.pyplot as plt
-
         shown = [b for b in self.blocks if b.log_q.size]
         if not shown:
             raise ValueError("No block could be replayed, so there is nothing to draw.")
-        columns = min(len(shown), 4)
-        rows = -(-len(shown) // columns)
-        made: tuple[Figure, Any] = plt.subplots(
-            rows, columns, figsize=(3.2 * columns, 3.0 * rows), squeeze=False, layout="constrained"
-        )
-        figure, axes = made
-        for axis in axes.ravel()[len(shown) :]:
-            axis.set_axis_off()
-        for axis, block in zip(axes.ravel(), shown, strict=False):
+        figure, axes = panels(len(shown), size=(3.2, 3.2), most=4)
+        for axis, block in zip(axes, shown, strict=True):
             finite = np.isfinite(block.log_p)
             x, y = block.log_q[finite], block.log_p[finite]
             ends = [min(x.min(), y.min()), max(x.max(), y.max())] if len(x) else [-1.0, 1.0]
-            axis.plot(ends, ends, color="0.6", linewidth=0.8, zorder=0)
-            axis.plot(x, y, "o", markersize=4, color="tab:blue" if block.passed else "tab:red")
+            line: dict[str, Any] = {"color": "0.4", "linewidth": 0.8, "zorder": 0}
+            axis.plot(ends, ends, label="where a right update puts all draws", **line)
+            color, told = ("C0", "right") if block.passed else ("tab:red", "wrong")
+            axis.plot(x, y, "o", markersize=4, color=color, label=f"draw of a {told} update")
             axis.set_title(f"{block.name}: {'ok' if block.passed else 'FAIL'}")
             axis.set_xlabel("Δ log q of the update")
             axis.set_ylabel("Δ log joint")
-        plt.close(figure)
-        return figure
+        return with_legend(figure)
 
     def __str__(self) -> str:
         """Verdict, one line for each block, diagnoses, and what was not checked."""
