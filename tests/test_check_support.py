@@ -384,3 +384,34 @@ def test_level_1_tells_of_draws_outside_the_support():
 
     found = report({"v": rejection}, joint, {"v": 1.0})
     assert "log_joint is not finite" in found.failures["v"]
+
+
+def test_an_angle_without_bounds_is_not_checked_and_says_what_to_do():
+    def joint(bounded):
+        def log_joint(s):
+            inside = not bounded or abs(s["a"]) <= np.pi
+            return 2 * np.cos(s["a"] - 1) if inside else -np.inf
+
+        return log_joint
+
+    def update(s, rng):  # noqa: ARG001
+        return rng.vonmises(1, 2)
+
+    block = report({"a": update}, joint(False), {"a": 0.3}).blocks[0]
+    assert block.passed is None
+    assert "make it minus infinity outside the support (of an angle, one turn)" in block.diagnosis
+    assert failures({"a": update}, joint(True), {"a": 0.3}) == []
+
+
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError, AttributeError])
+def test_whatever_an_update_raises_away_from_the_start_is_its_failure(error):
+    def update(s, rng):
+        if s["b"] != 0.5:
+            raise error("no")
+        return rng.normal(s["b"], 1)
+
+    def joint(s):
+        return stats.norm.logpdf(s["v"], s["b"], 1) + stats.norm.logpdf(s["b"])
+
+    told = report({"v": update}, joint, {"v": 0.0, "b": 0.5}).failures["v"]
+    assert f"raises {error.__name__}: no" in told

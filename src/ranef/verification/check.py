@@ -18,6 +18,7 @@ from ranef.verification.diagnosis import diagnose
 from ranef.verification.gibbs_report import BlockCheck, GibbsReport
 from ranef.verification.one_sweep import before_after, functionals, line_step
 from ranef.verification.problem import Problem, State, UpdateError, changed, copied, make_problem
+from ranef.verification.quadrature_line import Endless
 from ranef.verification.recorder import Recorder
 from ranef.verification.replay import Blind, Comparison, Map, compare, missed, read_map
 from ranef.verification.states import asymmetric_states
@@ -183,7 +184,14 @@ class _Checker:
             reason, kernel = str(blind), blind.kernel
         if not kernel and self._own_value_matters(name):
             reason, kernel = f"{reason}, and depends on its own current value", True
-        return self._step(name, reason) if kernel else self._pit(name, reason)
+        try:
+            return self._step(name, reason) if kernel else self._pit(name, reason)
+        except Endless:
+            told = (
+                f"not checked: it {reason}, and log_joint does not fall off as {name!r} grows or "
+                "shrinks; make it minus infinity outside the support (of an angle, one turn)"
+            )
+            return BlockCheck(name, None, None, told)
 
     # -- what it changes besides its block
 
@@ -301,22 +309,20 @@ class _Checker:
             )
         return not np.array_equal(run(state), run(moved))
 
-    def _pit(self, name: str, reason: str) -> BlockCheck:
-        result = one_step_pit(self.problem, name, self.states[1:], self.rng, self.alpha)
+    def _pit(self, name: str, reason: str, *, kernel: bool = False) -> BlockCheck:
+        """Test draws against the distribution function; of a kernel, a step from exact draws."""
+        result = one_step_pit(
+            self.problem, name, self.states[1:], self.rng, self.alpha, kernel=kernel
+        )
         right = result.p_value >= self.alpha
         told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
-        return BlockCheck(name, 1, right, told, p_value=result.p_value)
+        return BlockCheck(name, 1 + kernel, right, told, p_value=result.p_value)
 
     def _step(self, name: str, reason: str) -> BlockCheck:
         """Test a step that need only leave the full conditional invariant."""
         size = self.problem.value(self.problem.state, name).size
         if size == 1:
-            result = one_step_pit(
-                self.problem, name, self.states[1:], self.rng, self.alpha, kernel=True
-            )
-            right = result.p_value >= self.alpha
-            told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
-            return BlockCheck(name, 2, right, told, p_value=result.p_value)
+            return self._pit(name, reason, kernel=True)
         if size > _LARGEST_STEP or name in self.problem.discrete:
             return BlockCheck(
                 name, None, None, f"not checked, a step in {size} values that {reason}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from ranef.errors import DataError, nearest
 from ranef.types import Array
+from ranef.verification.recorder import Diverged, Unseen
 
 __all__ = ["Problem", "State", "UpdateError", "make_problem"]
 
@@ -70,7 +71,9 @@ class Problem:
         try:
             with np.errstate(all="ignore"):
                 value = self.updates[name](scratch, *more, rng)
-        except (ValueError, ArithmeticError, TypeError, LookupError) as error:
+        except (Unseen, Diverged):
+            raise
+        except Exception as error:
             raise UpdateError(f"raises {type(error).__name__}: {error}") from error
         if np.shape(value) != np.shape(state[name]):
             raise UpdateError(

@@ -9,10 +9,14 @@ import numpy as np
 
 from ranef.types import Array
 
-__all__ = ["Line", "tabulate"]
+__all__ = ["Endless", "Line", "tabulate"]
 
 # Log density below the top at which the tail is cut: e^-30 is far below what any test sees.
 _CUT = 30.0
+
+
+class Endless(Exception):  # noqa: N818 - not an error: there is nothing to integrate
+    """A density does not fall off to one side, however far."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ def tabulate(
     Returns
     -------
     Line
+
+    Raises
+    ------
+    Endless
+        If the density does not fall off to one side.
     """
     top = log_density(start)
     ends = []
@@ -67,6 +76,8 @@ def tabulate(
             if value < top - _CUT:
                 break
             inside, step = outside, 2 * step
+        else:
+            raise Endless
         ends.append((inside, outside))
     low, high = (_bisect(log_density, inside, outside, top) for inside, outside in ends)
     # Tails may be a thousand times wider than the bump: nodes are even in asinh of the distance
