@@ -100,12 +100,12 @@ def test_the_same_seed_gives_the_same_data_and_another_does_not():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"n": 0}, "n is 0; at least 1"),
-        ({"n": -4}, "n is -4; at least 1"),
-        ({"replicates": 0}, "replicates is 0; at least 1"),
-        ({"sigma2_e": -1.0}, "sigma2_e is -1; a variance"),
-        ({"sigma2_x": float("nan")}, "sigma2_x is nan; a variance"),
-        ({"sigma2_x": float("inf")}, "sigma2_x is inf; a variance"),
+        ({"n": 0}, "n is 0; a whole number from 1"),
+        ({"n": -4}, "n is -4; a whole number from 1"),
+        ({"replicates": 0}, "replicates is 0; a whole number from 1"),
+        ({"sigma2_e": -1.0}, "sigma2_e is -1.0; a number from 0"),
+        ({"sigma2_x": float("nan")}, "sigma2_x is nan; a number from 0"),
+        ({"sigma2_x": float("inf")}, "sigma2_x is inf; a number from 0"),
         ({"mean": float("inf")}, "mean is inf; a finite number"),
     ],
 )

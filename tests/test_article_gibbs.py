@@ -269,10 +269,10 @@ def test_measurements_that_are_no_finite_varying_matrix_are_refused(W, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"conditional": "right"}, "'printed' or 'corrected'"),
+        ({"conditional": "right"}, "conditional is 'right'. Known names: 'printed', 'corrected'"),
         ({"draws": 100, "burn_in": 100}, "burn_in=100, draws=100"),
-        ({"burn_in": -1}, "burn_in=-1"),
-        ({"draws": 0, "burn_in": 0}, "draws=0"),
+        ({"burn_in": -1}, "burn_in is -1; a whole number from 0"),
+        ({"draws": 0, "burn_in": 0}, "draws is 0; a whole number from 1"),
     ],
 )
 def test_other_arguments_out_of_range_are_refused(arguments, told):

@@ -585,7 +585,7 @@ def right(s, rng):
         ({"state": {}}, "state must be a dict"),
         ({"state": {"v": "x", "a": 1.0}}, r"state\['v'\] is a str"),
         ({"state": {"v": np.nan, "a": 1.0}}, r"state\['v'\] is not finite"),
-        ({"sweep": 3}, "sweep is a int"),
+        ({"sweep": 3}, "sweep is 3; a function"),
         ({"alpha": 2}, "alpha is 2"),
         ({"invariant": ["w"]}, "invariant names 'w'"),
     ],

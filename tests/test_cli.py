@@ -150,7 +150,7 @@ def test_a_bad_prior_is_one_line_with_exit_code_2(run, table, tmp_path, prior):
         (("fit", "data.csv", GOOD, "--method", "vb"), "'vb' is not one of"),
         (("fit", "data.csv", GOOD, "--out", "data.csv"), "is a file"),
         (("article", "--scenario", 9), "9 is not in the range 1<=x<=8"),
-        (("simulate", "--sigma2-e", -1), "sigma2_e is -1"),
+        (("simulate", "--sigma2-e", -1), "Option --sigma2-e is -1.0; a number from 0 is expected."),
         (("frobnicate",), "No such command 'frobnicate'"),
     ],
 )
@@ -290,7 +290,7 @@ def test_gauge_prints_the_study_and_writes_table_and_picture(run, tmp_path):
     written = pd.read_csv(tmp_path / "o" / "gauge.csv", index_col=[0, 1])
     assert written.loc[("%tolerance", "gauge R&R"), "median"] > 15
     code, _, err = run(*arguments, "--study", -1)
-    assert (code, err) == (2, "ranef: study is -1.0; a positive number is expected.\n")
+    assert (code, err) == (2, "ranef: Option --study is -1.0; a positive number is expected.\n")
 
 
 def test_plan_prints_a_recommendation_and_says_by_its_code_whether_there_is_one(run, tmp_path):
@@ -306,3 +306,42 @@ def test_plan_prints_a_recommendation_and_says_by_its_code_whether_there_is_one(
     assert err.count("\n") == 1
     assert "whole numbers with commas" in err
     assert "Known goals" in run("plan", "win")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("fit", "data.csv", GOOD, "--se", "xx"), "Option --se is 'xx', which is no column"),
+        (("fit", "data.csv", GOOD, "--se", "x", "--prior", "sigma=flat"), "but --se x makes"),
+        (("fit", "data.csv", "y ~ x + I(2*x) + (1|g)"), "or let --aliased drop leave them out."),
+        (("gauge", "data.csv", "z", "g", "x"), "Argument VALUE is 'z', which is no column"),
+        (("gauge", "data.csv", "y", "g", "x", "--tolerance", 0), "Option --tolerance is 0.0; a"),
+        (("plan", "icc width < 1"), "a number between 0 and 1 is expected"),
+        (("plan", "icc width < 0.3", "--assurance", 2), "Option --assurance is 2.0; a number"),
+        (("plan", "icc width < 0.3", "--group-sd", "x"), "Option --group-sd: Prior 'x', character"),
+        (("plan", "icc width < 0.3", "--groups", "5,1"), "Option --groups is 1; a whole number"),
+        (("plan", "slope width < 3"), "is about a slope; give --slope, its plausible size"),
+        (("plan", "slope sd within 9%", "--slope", 1), "needs --slope-sd, a plausible value."),
+        (
+            ("calibrate", "data.csv", GOOD, "--start", "truth"),
+            "--start truth came with --method exact, whose draws are independent and start "
+            "nowhere; leave --start out, or choose --method gibbs",
+        ),
+        (
+            ("calibrate", "data.csv", GOOD, "--prior", "1|g=flat"),
+            "state a proper one, e.g. --prior '1|g=half_t(10)'.",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("table")
+def test_errors_name_options_as_they_are_typed(run, arguments, told):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_warnings_name_options_as_they_are_typed(run, table):
+    code, _, err = run("fit", table, GOOD, "--method", "gibbs", "--draws", 64, "--seed", 1)
+    assert code == 0
+    assert "Take more draws or sweeps (--draws, warmup=)." in err

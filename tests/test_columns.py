@@ -189,11 +189,6 @@ def test_response_is_the_column_or_what_is_computed_of_it(text, expected):
     assert made.y.dtype == np.float64
 
 
-def test_response_among_the_fixed_effects_is_told_from_the_left_hand_side():
-    # Both sides are the same text; the intercept belongs to the right one.
-    assert columns("y ~ y + (1|g)").names == ("Intercept", "y")
-
-
 @pytest.mark.parametrize(
     ("text", "name", "hint"),
     [

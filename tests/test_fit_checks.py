@@ -169,7 +169,7 @@ def test_bad_input():
     for options, told in (
         ({"statistics": ["maximum"]}, "statistics names 'maximum'. Did you mean 'max'"),
         ({"statistics": "max"}, "a list of names is expected"),
-        ({"statistics": {"all": lambda y: y}}, r"'all' gives an array of shape \(40,\)"),
+        ({"statistics": {"all": lambda y: y}}, r"'all' gave an array of shape \(40,\)"),
         ({"groups": "marginal"}, "groups is 'marginal'"),
         ({"replications": 0}, "replications is 0"),
         ({"interval": 2}, "interval is 2"),

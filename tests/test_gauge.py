@@ -238,7 +238,7 @@ def test_control_chart_constants(n, d2, d3):
         (None, {"part": "operator"}, rf.DataError, "three different columns"),
         (None, {"value": "operator", "operator": "trial"}, rf.DataError, "must be numeric"),
         (None, {"priors": {"oprator": "half_t(1)"}}, rf.PriorError, "Did you mean 'operator'"),
-        (None, {"priors": 3}, rf.PriorError, "a mapping of components"),
+        (None, {"priors": 3}, rf.PriorError, "priors is 3; a mapping is expected"),
         (lambda d: d[d["operator"] == "A"], {}, rf.IdentifiabilityError, "of reproducibility"),
         (lambda d: d[d["part"] == 3], {}, rf.IdentifiabilityError, "of part-to-part variation"),
         (

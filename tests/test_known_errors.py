@@ -417,9 +417,9 @@ def test_what_standard_errors_exclude_is_refused():
         rf.fit(FORMULA, SCHOOLS, se="se", weights="se")
     with pytest.raises(PriorError, match=r"for 'sigma', but se='se' makes the residual"):
         rf.fit(FORMULA, SCHOOLS, se="se", priors={"sigma": "half_t(1)"})
-    with pytest.raises(DataError, match="'sd' is neither a column nor"):
+    with pytest.raises(DataError, match="se is 'sd', which is no column of the table"):
         rf.fit(FORMULA, SCHOOLS, se="sd")
-    with pytest.raises(DataError, match="se is a list; the name of a column is expected"):
+    with pytest.raises(DataError, match=r"se is \[1.0, .*\]; the name of a column is expected"):
         rf.fit(FORMULA, SCHOOLS, se=[1.0] * 8)
 
 

@@ -138,7 +138,10 @@ def test_a_singular_covariance_is_allowed_and_labels_may_be_written_freely():
         ({"1|plate": 1, "1|sample": 1}, "values lacks 'sigma'"),
         ({"sigma": 1, "1|plate": 1}, "values lacks '1|sample'; an SD is expected"),
         ({"sigma": 0, "1|plate": 1, "1|sample": 1}, "sigma is 0"),
-        ({"sigma": 1, "1|plate": -1, "1|sample": 1}, "SDs are finite and not negative"),
+        (
+            {"sigma": 1, "1|plate": -1, "1|sample": 1},
+            "'1|plate' is -1; a number from 0",
+        ),
         ({"sigma": 1, "1|plate": 1, "1|sample": 1, "1|x": 1}, "values names '1|x'"),
     ],
 )

@@ -465,7 +465,7 @@ def test_other_bad_input(slopes, data):
     for options, told in (
         ({"kind": "median"}, "kind is 'median'"),
         ({"groups": "all"}, "groups is 'all'"),
-        ({"interval": 95}, "interval is 95; a probability"),
+        ({"interval": 95}, "interval is 95; a number between 0 and 1"),
         ({"seed": -1}, "seed is -1"),
     ):
         with pytest.raises(rf.DataError, match=told):

@@ -210,7 +210,7 @@ def test_every_kind_of_model_gets_alternatives(formula, options, left_out):
         ({"priors": {"a": {"1|h": "half_t(1)"}}}, rf.PriorError, "the model does not have"),
         ({"priors": {"a": {"1|g": "jeffreys"}}}, rf.ImproperPosteriorError, "improper"),
         ({"quantities": ["sigm"]}, rf.DataError, "Did you mean 'sigma'"),
-        ({"quantities": "sigma"}, rf.DataError, "a list of parameters"),
+        ({"quantities": "sigma"}, rf.DataError, "a list of names is expected"),
         ({"quantities": {"a": "sigma"}}, rf.DataError, "a function of the draws"),
         ({"quantities": {"a": lambda d: d["sigm"]}}, rf.DataError, "Did you mean 'sigma'"),
         ({"quantities": {"a": lambda d: d["sigma"].mean()}}, rf.DataError, "one number for each"),

@@ -286,7 +286,7 @@ def test_bad_marginal_means_are_told(fit, names, at, told):
     ("weights", "told"),
     [
         ({"f[hihg]": 1}, "Did you mean 'f[high]'"),
-        ({"f[high]": "one"}, "a number is expected"),
+        ({"f[high]": "one"}, "a finite number is expected"),
         ({}, "weights by coefficient are expected"),
         ({"f[high]": 1, "b": {"f[mid]": 1}}, "give one kind"),
     ],

@@ -164,8 +164,8 @@ def test_table_text_picture_and_a_loaded_fit(crossed, tmp_path):
         ({"at": {"z": 1}}, "at names 'z', with which no effect varies by group"),
         ({"at": {"x": "high"}}, "a finite number is expected"),
         ({"at": 5}, "a mapping is expected"),
-        ({"k": 0}, "whole numbers from 1"),
-        ({"k": 1.5}, "whole numbers from 1"),
+        ({"k": 0}, "k is 0; a whole number from 1"),
+        ({"k": 1.5}, "k is 1.5; a whole number from 1"),
     ],
 )
 def test_bad_input_is_told(crossed, options, told):

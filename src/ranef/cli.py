@@ -6,6 +6,7 @@ commands, so that `ranef --help` answers at once.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from contextlib import nullcontext
@@ -31,10 +32,23 @@ _PLAN_FILES = ("plan.csv", "plan.png")
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+class _Command(click.Command):
+    """A command whose errors name options as they are typed, not Python's arguments."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RanefError as error:
+            raise click.ClickException(_as_typed(str(error), self.params)) from error
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ranef")
 def cli() -> None:
     """Bayesian random-effects models, drawn exactly."""
+
+
+cli.command_class = _Command
 
 
 @cli.command("fit")
@@ -418,9 +432,28 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         ) from None
 
 
+def _as_typed(text: str, params: list[click.Parameter]) -> str:
+    """Rewrite a message in the options of the command line: `se='x'` becomes `--se x`."""
+    text = re.sub(r"priors=\{'([^']+)': '?(?:rf\.)?([^'}]*)'?\}", r"--prior '\1=\2'", text)
+    for param in params:
+        name = str(param.name)
+        if isinstance(param, click.Argument):
+            text = re.sub(rf"^{name} is ", f"Argument {name.upper()} is ", text)
+            continue
+        option = param.opts[-1]
+        text = re.sub(rf"^{name}(?:\[\d+\])?(:| is) ", rf"Option {option}\1 ", text)
+        text = re.sub(rf"(?<![\w.-]){name}='([^']*)'", rf"{option} \1", text)
+        text = re.sub(rf"(?<![\w.-]){name}=(?=\w)", f"{option} ", text)
+        text = re.sub(rf"(?<![\w.-]){name}=", option, text)
+        text = text.replace(f"leave {name} out", f"leave {option} out")
+    return text
+
+
 def _show_warning(message: Warning | str, *_: object) -> None:
     """One line on standard error for each warning."""
-    click.echo(f"ranef: warning: {message}", err=True)
+    context = click.get_current_context(silent=True)
+    params = [] if context is None else context.command.params
+    click.echo(f"ranef: warning: {_as_typed(str(message), params)}", err=True)
 
 
 def main() -> None:

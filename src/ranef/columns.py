@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, is_name
 from ranef.checks import check_nesting
 from ranef.errors import DataError, FormulaError, MissingRowsWarning, warn
 from ranef.expressions import model_matrix, parse_side, variables
 from ranef.fixed_effects import drop_aliased, fixed_effects, tidy
 from ranef.grouping import group_columns, grouping_factors
-from ranef.table import check_columns, drop_missing, require_numbers
+from ranef.table import check_column, check_columns, drop_missing, require_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,23 +168,24 @@ def evaluate(
     >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).factors[0].levels
     ('a', 'b')
     """
-    if aliased not in ("refuse", "drop"):
-        raise DataError(f"aliased is {aliased!r}; 'refuse' or 'drop' is expected.")
+    if not is_name(aliased, ("refuse", "drop")):
+        raise DataError(f"aliased is {brief(aliased)}; 'refuse' or 'drop' is expected.")
     if weights is not None and se is not None:
         raise DataError(
-            f"weights={weights!r} and se={se!r} came; give one of them. Known standard errors "
-            "leave no residual SD for weights to scale."
-        )
-    if not formula.groups:
-        raise FormulaError(
-            f"Formula {formula.text!r} has no group term; add one, e.g. '+ (1|g)'.",
-            text=formula.text,
+            f"weights={brief(weights)} and se={brief(se)} came; give one of them. Known standard "
+            "errors leave no residual SD for weights to scale."
         )
     left = parse_side(formula.response, formula, intercept=False)
     right = parse_side(formula.fixed, formula, intercept=True)
     # Inside I() signs are arithmetic; formulaic would read `x - z` as x without z.
     added = [parse_side(f"I({text})", formula, intercept=False) for text in formula.offsets]
     varying = [parse_side(term.expression, formula, intercept=True) for term in formula.groups]
+    _check_response_once(formula, [right, *varying])
+    if not formula.groups:
+        raise FormulaError(
+            f"Formula {formula.text!r} has no group term; add one, e.g. '+ (1|g)'.",
+            text=formula.text,
+        )
     plain = set().union(*(variables(part, formula, frame) for part in added))
     numeric = variables(left, formula, frame) | plain
     columns = variables(right, formula, frame)
@@ -192,11 +194,7 @@ def evaluate(
     factors = list(dict.fromkeys(name for term in formula.groups for name in term.factors))
     given_rows = weights if se is None else se
     if given_rows is not None:
-        if not isinstance(given_rows, str):
-            raise DataError(
-                f"{'weights' if se is None else 'se'} is a {type(given_rows).__name__}; the name "
-                "of a column is expected."
-            )
+        check_column("weights" if se is None else "se", given_rows, frame)
         numeric |= {given_rows}
     used = list(dict.fromkeys([*sorted(numeric | given), *factors]))
     check_columns(frame, used, formula.text)
@@ -250,6 +248,22 @@ def evaluate(
             se=se,
         ),
     )
+
+
+def _check_response_once(formula: Formula, right: list[Any]) -> None:
+    """Refuse a response that is its own covariate; a transform of it, as `lag(y)`, may be meant."""
+    from formulaic.parser.types import Factor
+
+    factors = [factor for part in right for term in part for factor in term.factors]
+    # A literal 1, the intercept, is not the column that is called so.
+    written = {str(f.expr) for f in factors if f.eval_method is not Factor.EvalMethod.LITERAL}
+    written |= {text.strip("`") for text in formula.offsets}
+    if (name := formula.response.strip("`")) in written:
+        raise FormulaError(
+            f"Formula {formula.text!r}: the response {name!r} stands on the right-hand side too; "
+            "leave it out there.",
+            text=formula.text,
+        )
 
 
 def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:

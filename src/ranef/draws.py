@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import file_path
 from ranef.errors import DataError
 from ranef.stored_names import stored_name
 
@@ -99,7 +100,7 @@ def to_tree(
     tree = xr.DataTree.from_dict(
         {
             "posterior": _dataset(posterior, dims, coords, ("chain", "draw")),
-            "sample_stats": _dataset(stats, dims, coords, ("chain", "draw")),
+            "sample_stats": _dataset(stats, {}, coords, ("chain", "draw")),
             # Its own dimensions: a response may be called as a parameter is, such as sigma.
             "observed_data": _dataset(observed, {name: ["__obs__"]}, coords, ()),
             "effects": _dataset(
@@ -173,7 +174,7 @@ def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     DataError
         If the folder does not exist or cannot be written.
     """
-    target = Path(path)
+    target = file_path("path", path, "fit.nc")
     if not target.parent.is_dir():
         raise DataError(f"Folder '{target.parent}' does not exist; create it first.")
     try:
@@ -210,7 +211,7 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     """
     import xarray as xr
 
-    if not Path(path).is_file():
+    if not file_path("path", path, "fit.nc").is_file():
         raise DataError(f"File '{path}' does not exist. Check the path.")
     try:
         with xr.open_datatree(path, engine="h5netcdf") as stored:

@@ -112,7 +112,7 @@ def warn(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """Return a hint naming the known name closest to `name`, or listing the known ones.
 
     Examples
@@ -122,7 +122,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = [str(k) for k in known]
     lower = {k.lower(): k for k in reversed(names)}
-    close = get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    close = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
     if close:
         return f"Did you mean {lower[close[0]]!r}?"
     shown = ", ".join(repr(k) for k in names[:8])

@@ -11,6 +11,7 @@ import numpy as np
 
 from ranef.comparison.evidence import improper_priors, recorded_mass
 from ranef.comparison.strength import draw_evidence, in_words, ratio, shown
+from ranef.comparison.units import units_of
 from ranef.errors import DataError, PriorError
 from ranef.fit_object import Fit
 
@@ -70,6 +71,7 @@ def compare(fits: Mapping[str, Fit], unit: str = "row", **options: object) -> pd
         if not isinstance(fit, Fit):
             raise DataError(f"{name!r} is a {type(fit).__name__}; a fit is expected.")
         _same_responses(first, fits[first], name, fit)
+    units_of(fits[first].source.columns, unit)
     if unit != "row":
         _same_groups(fits, unit)
     elpds = {name: fit.loo(unit, **options) for name, fit in fits.items()}  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from ranef.answers.combinations import contrast, marginal_means
 from ranef.answers.effects import Question, answer_effects
 from ranef.answers.probabilities import answer_probability
 from ranef.answers.shares import answer_shares
+from ranef.arguments import generator
 from ranef.certificate import Certificate, certify
 from ranef.comparison.evidence import log_marginal_likelihood
 from ranef.comparison.group_effect import no_group_effect
@@ -17,7 +18,7 @@ from ranef.draws import load_tree, save_tree
 from ranef.plots import FitPlots
 from ranef.prediction.checks import check_fit
 from ranef.prediction.residuals import fit_residuals
-from ranef.prediction.rows import generator, predict_rows
+from ranef.prediction.rows import predict_rows
 from ranef.source import GROUP, Source, read_source, rows_of
 from ranef.summary import effects_table, format_table, summarise
 
@@ -135,9 +136,7 @@ class Fit:
         Raises
         ------
         DataError
-            If there is no such effect or level.
-        ValueError
-            If prob is not between 0 and 1.
+            If there is no such effect or level, or prob is not between 0 and 1.
 
         Notes
         -----
@@ -190,9 +189,8 @@ class Fit:
         Raises
         ------
         DataError
-            If at names a column with which no effect varies, or k is no whole number from 1.
-        ValueError
-            If prob is not between 0 and 1.
+            If at names a column with which no effect varies, k is no whole number from 1, or prob
+            is not between 0 and 1.
 
         Notes
         -----
@@ -263,9 +261,7 @@ class Fit:
         Raises
         ------
         DataError
-            If a name is no coefficient or a weight no number.
-        ValueError
-            If prob is not between 0 and 1.
+            If a name is no coefficient, a weight no number, or prob not between 0 and 1.
 
         Notes
         -----
@@ -300,9 +296,8 @@ class Fit:
         Raises
         ------
         DataError
-            If a name is no factor of the fixed part, or a value does not fit its column.
-        ValueError
-            If prob is not between 0 and 1.
+            If a name is no factor of the fixed part, a value does not fit its column, or prob is
+            not between 0 and 1.
 
         Notes
         -----

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.arguments import brief, choice, generator, is_name, whole_number
 from ranef.certificate import Certificate
 from ranef.draws import to_tree
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.fit_object import Fit
 from ranef.mixed_model import build_model
-from ranef.prediction.rows import generator
 from ranef.samplers import SAMPLERS
 from ranef.samplers.coverage import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.nuts import has_nuts
@@ -217,15 +217,12 @@ def _recorded(seed: Seed) -> int | str:
 
 def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> Request:
     """Check the plain arguments of `fit`."""
-    if method not in SAMPLERS:
-        raise DataError(f"method is {method!r}. {nearest(str(method), SAMPLERS)}")
-    for name, value in (("draws", draws), ("chains", chains), ("warmup", warmup)):
-        if not isinstance(value, (int, np.integer)):
-            raise DataError(f"{name} is {value!r}; a whole number is expected, e.g. 4000.")
-    if chains < 1 or draws < 4 * chains or warmup < 0:
+    choice("method", method, SAMPLERS)
+    draws, chains = whole_number("draws", draws), whole_number("chains", chains)
+    warmup = whole_number("warmup", warmup, 0)
+    if draws < 4 * chains:
         raise DataError(
-            f"draws={draws}, chains={chains}, warmup={warmup} came; at least one chain, four draws "
-            "for each chain and no negative warm-up are expected."
+            f"draws={draws}, chains={chains} came; at least four draws for each chain are expected."
         )
     return Request(draws // chains * chains, chains, warmup, (), progress)
 
@@ -233,10 +230,10 @@ def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) 
 def _check_effects(effects: object) -> None:
     """Refuse what can be neither a word nor a list of names, before the data are read."""
     names = isinstance(effects, (list, tuple)) and all(isinstance(n, str) for n in effects)
-    if not names and effects not in ("moments", "draws"):
+    if not names and not is_name(effects, ("moments", "draws")):
         raise DataError(
-            f"effects is {effects!r}; 'moments' or 'draws' is expected, or a list of names such as "
-            "['1|g']."
+            f"effects is {brief(effects)}; 'moments' or 'draws' is expected, or a list of names "
+            "such as ['1|g']."
         )
 
 
@@ -255,7 +252,7 @@ def _with_effects(request: Request, effects: str | Sequence[str], model: Model) 
         if name not in by_factor and name not in names:
             raise DataError(
                 f"effects names {name!r}, which the model does not have. "
-                f"{nearest(str(name), [*by_factor, *names])}"
+                f"{nearest(name, [*by_factor, *names])}"
             )
         wanted += by_factor.get(name, [name])
     return replace(request, effects=tuple(dict.fromkeys(wanted)))

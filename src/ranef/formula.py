@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ranef.errors import FormulaError
@@ -172,6 +173,13 @@ def _check_characters(text: str) -> None:
                 text,
                 i,
                 f"{char!r} is not allowed, braces run code; compute the column in your table.",
+            )
+        joined = re.search(r"[\w.)\]`]$", text[:i]) or re.match(r"[\w.]", text[i + 1 :])
+        if char == "." and not joined:
+            raise _fail(
+                text,
+                i,
+                "'.' does not stand for all other columns here; name them, e.g. 'y ~ x + z'.",
             )
         if char == "(":
             opened.append(i)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.errors import DataError
+from ranef.arguments import brief, choice, is_number
+from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from ranef.samplers.loglinear import LogLinear
@@ -264,9 +265,8 @@ def sd_within(share: float, of: str = "group", prob: float = 0.95) -> Goal:
     >>> sd_within(0.25).text
     'group sd within 25%'
     """
-    if of not in _SD:
-        raise DataError(f"sd_within: of is {of!r}; 'group', 'residual' or 'slope' is expected.")
-    if isinstance(share, (int, float)) and share > 2:
+    of = choice("sd_within: of", of, _SD)
+    if is_number(share) and share > 2:
         raise DataError(
             f"sd_within: share is {share:g}, {100 * share:g}% of the SD; a share such as 0.25 is "
             "expected, in text 'group sd within 25%'."
@@ -306,10 +306,9 @@ def reliability(least: float, prob: float = 0.9) -> Goal:
 def _goal(kind: str, threshold: Any, prob: Any, most: float = np.inf) -> Goal:
     """Check the numbers of a goal."""
     for name, value, top in (("threshold", threshold, most), ("prob", prob, 1.0)):
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not (number and 0 < value < top):
+        if not (is_number(value) and 0 < value < top):
             expected = "a positive number" if top == np.inf else f"a number between 0 and {top:g}"
-            raise DataError(f"Goal {kind!r}: its {name} is {value!r}; {expected} is expected.")
+            raise DataError(f"Goal {kind!r}: its {name} is {brief(value)}; {expected} is expected.")
     return Goal(kind, float(threshold), float(prob))
 
 
@@ -352,7 +351,7 @@ def parse_goal(goal: Any) -> Goal:
         return goal
     known = ", ".join(f"'{k}'" for k in KNOWN)
     if not isinstance(goal, str):
-        raise DataError(f"goal is a {type(goal).__name__}; one of these is expected: {known}.")
+        raise DataError(f"goal is {brief(goal)}; one of these is expected: {known}.")
     text = " ".join(goal.lower().split())
     for pattern in _PATTERNS:
         found = re.fullmatch(pattern + _WITH, text)
@@ -371,4 +370,9 @@ def parse_goal(goal: Any) -> Goal:
             return made(number, **options)
         of = {"group sd": "group", "sd": "group", "sigma": "residual", "slope sd": "slope"}[kind]
         return sd_within(number / 100 if parts["percent"] else number, of, **options)
-    raise DataError(f"Goal {goal!r} is not known. Known goals: {known}.")
+    given = re.search(r"\d*\.?\d+", text)
+    # The hint keeps the number that came: it is the words that are wrong.
+    written = [re.sub(r"[\d.]+", given[0], k) if given else k for k in KNOWN]
+    close = nearest(text, written)
+    hint = close if close.startswith("Did") else f"Known goals: {known}."
+    raise DataError(f"Goal {goal!r} is not known. {hint}")

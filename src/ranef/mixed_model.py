@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import mapping
 from ranef.cells import compress
 from ranef.columns import evaluate
 from ranef.design import FactorLayout, build_design, column_sizes
@@ -29,7 +29,7 @@ from ranef.stated_priors import SHARES, TOTAL, sort_priors
 from ranef.table import read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ranef.cells import Cells
     from ranef.columns import Columns
@@ -179,11 +179,8 @@ def build_model(
 
 def _check_priors(priors: Any, se: str | None) -> None:
     """Refuse what is no mapping of priors, before the data are read."""
-    if priors is not None and not isinstance(priors, Mapping):
-        raise PriorError(
-            f"priors is a {type(priors).__name__}; a mapping of parameter names to priors is "
-            "expected, e.g. {'sigma': 'half_t(50)'}."
-        )
+    if priors is not None:
+        mapping("priors", priors, "{'sigma': 'half_t(50)'}", error=PriorError)
     if se is not None and priors and "sigma" in priors:
         raise PriorError(
             f"A prior was given for 'sigma', but se={se!r} makes the residual SD of every row "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.arguments import brief, generator, mapping, number, positive, whole_number
 from ranef.errors import DataError, nearest
 from ranef.formula import canonical_label
 from ranef.marginal.mixed import Mixed
@@ -104,7 +105,8 @@ class MixedModel:
         DataError
             If a value is missing, unknown, negative, or no covariance matrix.
         """
-        given = {canonical_label(k): v for k, v in values.items()}
+        mapping("values", values, "{'sigma': 1.0, '1|g': 0.5}")
+        given = {canonical_label(str(k)): v for k, v in values.items()}
         layout = self.inner.layout
         if layout.sigma is not None:
             sigma = _positive(given.pop("sigma", None), "sigma")
@@ -148,7 +150,8 @@ class MixedModel:
         """
         import pandas as pd
 
-        return pd.DataFrame(draw_prior(self.inner, draws, np.random.default_rng(seed)))
+        draws = whole_number("draws", draws)
+        return pd.DataFrame(draw_prior(self.inner, draws, generator(seed)))
 
     def __repr__(self) -> str:
         design = self.inner.design
@@ -214,10 +217,7 @@ def _positive(value: Any, name: str) -> float:
     """Check a residual SD."""
     if value is None:
         raise DataError(f"values lacks {name!r}; a positive standard deviation is expected.")
-    number = float(value)
-    if not (np.isfinite(number) and number > 0):
-        raise DataError(f"{name} is {number:g}; a positive standard deviation is expected.")
-    return number
+    return positive(name, value)
 
 
 def _root(term: TermPrior, given: dict[str, Any]) -> Array:
@@ -226,23 +226,27 @@ def _root(term: TermPrior, given: dict[str, Any]) -> Array:
     names = [canonical_label(n) for n in term.names]
     single = not term.correlations and label not in given and all(n in given for n in names)
     if single:
-        sds = np.array([float(given.pop(n)) for n in names])
+        sds = np.array([number(repr(n), given.pop(n), 0) for n in names])
     elif label in given and q == 1:
-        sds = np.array([float(given.pop(label))])
+        sds = np.array([number(repr(label), given.pop(label), 0)])
     elif label in given:
-        return _matrix_root(np.asarray(given.pop(label), dtype=float), term.label, q)
+        return _matrix_root(given.pop(label), term.label, q)
     elif q == 1 and names[0] in given:
-        sds = np.array([float(given.pop(names[0]))])
+        sds = np.array([number(repr(names[0]), given.pop(names[0]), 0)])
     else:
         what = "an SD" if q == 1 else f"a {q} x {q} covariance matrix"
         raise DataError(f"values lacks {term.label!r}; {what} is expected.")
-    if not np.all(np.isfinite(sds) & (sds >= 0)):
-        raise DataError(f"{term.label!r} is {sds.tolist()}; SDs are finite and not negative.")
     return np.diag(sds)
 
 
-def _matrix_root(S: Array, label: str, q: int) -> Array:
+def _matrix_root(given: Any, label: str, q: int) -> Array:
     """Root of a covariance matrix that may be singular: estimates at the boundary are."""
+    try:
+        S = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        S = np.array(np.nan)
+    if not np.isfinite(S).all():
+        raise DataError(f"{label!r} is {brief(given)}; a {q} x {q} covariance matrix is expected.")
     if S.shape != (q, q):
         raise DataError(f"{label!r} has shape {S.shape}; a {q} x {q} matrix is expected.")
     if not np.allclose(S, S.T):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ranef.answers.shrinkage import raw_effects
+from ranef.arguments import mapping, number, share
 from ranef.drawing import draw_rows, finish, panels, row_size, with_legend
 from ranef.errors import DataError, nearest
 from ranef.summary import effects_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import xarray as xr
     from matplotlib.figure import Figure
@@ -96,14 +98,16 @@ class FitPlots:
         """
         import arviz_plots
 
-        if truth is not None and not isinstance(truth, Mapping):
-            raise DataError(f"truth is a {type(truth).__name__}; a mapping of names is expected.")
         names = self._parameters()
         written = json.loads(self._tree.attrs["names"])
         stored = {written.get(name, name): name for name in names}
-        for name in truth or {}:
+        posterior = self._tree["posterior"]
+        given = {} if truth is None else mapping("truth", truth, "{'sigma': 1.7}")
+        for name, value in given.items():
             if name not in stored:
                 raise DataError(f"truth names {name!r}, no parameter. {nearest(name, stored)}")
+            if posterior[stored[name]].ndim == 2:
+                number(f"truth[{name!r}]", value)
         rows = -(-self._panels() // 3)
         # arviz-plots rounds a point estimate before placing it, which moves 1527 to 1500.
         made = arviz_plots.plot_dist(
@@ -115,8 +119,8 @@ class FitPlots:
             figure_kwargs={"figsize": (9.6, 2.4 * rows), "figsize_units": "inches"},
             visuals={"point_estimate": False, "point_estimate_text": False},
         )
-        if truth:
-            values = {stored[name]: value for name, value in truth.items()}
+        if given:
+            values = {stored[name]: value for name, value in given.items()}
             arviz_plots.add_lines(made, values=values, visuals={"ref_line": {"color": "red"}})
         figure = figure_of(made)
         density, interval = figure.axes[0].lines[:2]
@@ -141,16 +145,17 @@ class FitPlots:
 
         Raises
         ------
-        ValueError
+        DataError
             If prob is not between 0 and 1.
         """
-        if not 0 < prob < 1:
-            raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
+        prob = share("prob", prob)
         from scipy.stats import norm
 
         written = json.loads(self._tree.attrs["names"])
         names = [written.get(n, n) for n in json.loads(self._tree.attrs["effects"])]
-        tables = [effects_table(self._tree, name).sort_values("mean") for name in names]
+        tables = [effects_table(self._tree, name) for name in names]
+        # Not sort_values: a grouping factor, which names the index, may be called "mean" too.
+        tables = [t.iloc[np.argsort(t["mean"].to_numpy(), kind="stable")] for t in tables]
         levels = [[str(v) for v in t.index] for t in tables]
         sizes = [row_size(v, 0.22) if len(v) <= _NAMED else (6.4, 5.0) for v in levels]
         heights = [height for _, height in sizes]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ranef.priors import ScalePrior
     from ranef.types import Array
 
-__all__ = ["SHARES", "TOTAL", "Stated", "sort_priors"]
+__all__ = ["SHARES", "TOTAL", "Stated", "joint_names_taken", "sort_priors"]
 
 # Names in `priors=` for the total standard deviation and for the shares of the total variance.
 TOTAL, SHARES = "total_sigma", "shares"
@@ -125,7 +125,15 @@ def sort_priors(
     given = {k: _parsed(v) for k, v in given.items()}
     sds = [*([] if known else ["sigma"]), *(n for g in groups for n in g.names)]
     wisharts = _take_wisharts(given, groups)
-    joint = {n: given.pop(n) for n in (TOTAL, SHARES) if n in given and n not in names}
+    taken = joint_names_taken(names, terms)
+    joint = {n: given.pop(n) for n in (TOTAL, SHARES) if n in given and n not in taken}
+    of_coefficient = [n for n in taken if isinstance(given.get(n), Dirichlet)]
+    if taken and (joint or of_coefficient):
+        raise PriorError(
+            f"A fixed effect is called {taken[0]!r}, as is a prior on shares of the total "
+            "variance, so the two cannot be told apart; rename the column.",
+            parameter=taken[0],
+        )
     by_name = _spread(given, names, terms, groups)
     for group in groups:
         if group.label in wisharts:
@@ -139,6 +147,22 @@ def sort_priors(
     by_name |= dict.fromkeys(sds, joint)
     shares = dirichlet(joint.get(SHARES, 1.0))
     return Stated(by_name, wisharts, joint.get(TOTAL), shares, mad)
+
+
+def joint_names_taken(names: Sequence[str], terms: Sequence[FixedTerm]) -> list[str]:
+    """Names of priors on shares of the total variance that fixed effects bear already.
+
+    Parameters
+    ----------
+    names, terms
+        Fixed-effect columns, and the same by term.
+
+    Returns
+    -------
+    list of str
+    """
+    called = {*names, *(t.name for t in terms)}
+    return [n for n in (TOTAL, SHARES) if n in called]
 
 
 def _parsed(prior: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, is_name, share
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
+    DataError
         If prob is not between 0 and 1.
     """
     import pandas as pd
@@ -73,16 +74,15 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
     return table
 
 
-def check_prob(prob: float) -> tuple[float, float]:
+def check_prob(prob: Any) -> tuple[float, float]:
     """Ends of the equal-tailed interval of a probability, as probabilities.
 
     Raises
     ------
-    ValueError
+    DataError
         If prob is not between 0 and 1.
     """
-    if not 0 < prob < 1:
-        raise ValueError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
+    prob = share("prob", prob)
     return (1 - prob) / 2, (1 + prob) / 2
 
 
@@ -148,8 +148,8 @@ def effects_table(tree: xr.DataTree, name: str | None = None) -> pd.DataFrame:
     effects = json.loads(tree.attrs["effects"])
     written = json.loads(tree.attrs["names"])
     known = {written.get(stored, stored): stored for stored in effects}
-    if name is not None and name not in known:
-        raise DataError(f"There is no effect {name!r}. {nearest(name, known)}")
+    if name is not None and not is_name(name, known):
+        raise DataError(f"There is no effect {brief(name)}. {nearest(name, known)}")
     parts = {}
     for shown, stored in known.items():
         if name in (None, shown):

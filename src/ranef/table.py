@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["check_columns", "drop_missing", "read_table", "require_numbers"]
+__all__ = ["check_column", "check_columns", "drop_missing", "read_table", "require_numbers"]
 
 # What R, pandas and spreadsheets write for a missing value.
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", ".")
@@ -173,6 +174,35 @@ def check_columns(frame: pd.DataFrame, names: Iterable[str], text: str) -> None:
             )
         if known.count(name) > 1:
             raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
+
+
+def check_column(argument: str, name: Any, frame: pd.DataFrame) -> None:
+    """Raise `DataError` unless an argument names one column of the table.
+
+    Parameters
+    ----------
+    argument
+        What the user calls it, such as `weights`.
+    name
+        What came.
+    frame
+        The table.
+
+    Raises
+    ------
+    DataError
+        With the nearest name.
+    """
+    known = [str(c) for c in frame.columns]
+    if not isinstance(name, str):
+        raise DataError(f"{argument} is {brief(name)}; the name of a column is expected.")
+    if name not in known:
+        raise DataError(
+            f"{argument} is {name!r}, which is no column of the table. {nearest(name, known)}",
+            column=name,
+        )
+    if known.count(name) > 1:
+        raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
 
 
 def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ranef import mixtures
 from ranef.answers.reference_grid import FixedPart, hold
+from ranef.arguments import brief, is_number, mapping, names_list, number
 from ranef.drawing import interval_figure
 from ranef.errors import DataError, nearest
 from ranef.posterior_draws import posterior_draws
@@ -147,14 +148,12 @@ def contrast(
     Raises
     ------
     DataError
-        If a name is no coefficient or a weight no number.
-    ValueError
-        If prob is not between 0 and 1.
+        If a name is no coefficient, a weight no number, or prob not between 0 and 1.
     """
     check_prob(prob)
     if not isinstance(weights, Mapping) or not weights:
         raise DataError(
-            f"A contrast is {weights!r}; weights by coefficient are expected, e.g. "
+            f"A contrast is {brief(weights)}; weights by coefficient are expected, e.g. "
             "{'f[b]': 1, 'f[c]': -1}, or several such by name."
         )
     nested = [isinstance(v, Mapping) for v in weights.values()]
@@ -167,12 +166,10 @@ def contrast(
         for name, weight in one.items():
             if name not in known:
                 raise DataError(
-                    f"The contrast names {name!r}, no coefficient. {nearest(str(name), known)} "
+                    f"The contrast names {name!r}, no coefficient. {nearest(name, known)} "
                     "(A factor's first level has none: it is what the others are compared with.)"
                 )
-            if not isinstance(weight, (int, float, np.number)) or not np.isfinite(weight):
-                raise DataError(f"The weight of {name!r} is {weight!r}; a number is expected.")
-            row[known[name]] += float(weight)
+            row[known[name]] += number(f"The weight of {name!r}", weight)
     labels = tuple(str(k) for k in several)
     center, root = _coefficients(posterior_draws(tree, source.model))
     response = source.model.formula.response_name
@@ -193,15 +190,18 @@ def marginal_means(
     Raises
     ------
     DataError
-        If a name is no factor of the fixed part, or a value in `at` does not fit its column.
-    ValueError
-        If prob is not between 0 and 1.
+        If a name is no factor of the fixed part, a value in `at` does not fit its column, or prob
+        is not between 0 and 1.
     """
     import pandas as pd
 
     check_prob(prob)
     fixed = FixedPart(source)
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) else names_list("names", names, "['f']")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise DataError(
+            f"names is {brief(names)}; a factor, or several different ones, is expected."
+        )
     for name in wanted:
         if name in fixed.used and name not in fixed.categorical:
             raise DataError(
@@ -211,9 +211,9 @@ def marginal_means(
         if name not in fixed.categorical:
             raise DataError(
                 f"There is no factor {name!r} in the fixed part. "
-                f"{nearest(str(name), sorted(fixed.categorical))}"
+                f"{nearest(name, sorted(fixed.categorical))}"
             )
-    held = dict(at or {})
+    held = {} if at is None else dict(mapping("at", at, "at={'age': 40}"))
     both = [n for n in wanted if n in held]
     if both:
         raise DataError(f"at holds {both[0]!r}, whose means are asked for; leave it out.")
@@ -267,9 +267,9 @@ def _spelled(weights: Mapping[str, Any]) -> str:
     """Write a contrast: `f[b] - f[c]`."""
     parts = []
     for name, weight in weights.items():
-        number = isinstance(weight, (int, float, np.number))
-        sign = "-" if number and weight < 0 else "+"
-        size = f"{abs(weight):g} " if number and abs(weight) != 1 else ""
+        plain = is_number(weight)
+        sign = "-" if plain and weight < 0 else "+"
+        size = f"{abs(weight):g} " if plain and abs(weight) != 1 else ""
         parts.append(f"{sign} {size}{name}")
     text = " ".join(parts)
     return text[2:] if text.startswith("+ ") else text.replace("- ", "-", 1)

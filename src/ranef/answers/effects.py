@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef import mixtures
 from ranef.answers.level_posterior import differences, highest, levels_given, places
+from ranef.arguments import brief, is_number
 from ranef.errors import DataError, nearest
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import check_prob, effects_table, percent
@@ -56,15 +57,16 @@ def answer_effects(tree: xr.DataTree, source: Source, asked: Question) -> pd.Dat
     Raises
     ------
     DataError
-        If there is no such effect or level, or a threshold is no number.
-    ValueError
-        If prob is not between 0 and 1.
+        If there is no such effect or level, a threshold is no number, or prob is not between 0 and
+        1.
     """
     low, high = check_prob(asked.prob)
     table = effects_table(tree, asked.name)
     threshold = asked.threshold
-    if threshold is not None and not isinstance(threshold, (int, float, np.number)):
-        raise DataError(f"threshold is {threshold!r}; a number in units of the effect is expected.")
+    if threshold is not None and not (is_number(threshold) and np.isfinite(threshold)):
+        raise DataError(
+            f"threshold is {brief(threshold)}; a number in units of the effect is expected."
+        )
     posterior = posterior_draws(tree, source.model)
     names = [n for n in places(posterior) if asked.name in (None, n)]
     if asked.compare is not None:
@@ -91,7 +93,7 @@ def _compared(
     pair = asked.compare
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(
-            f"compare is {pair!r}; two levels are expected, e.g. compare=('308', '309')."
+            f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
         )
     low, high = check_prob(asked.prob)
     above = 0.0 if asked.threshold is None else float(asked.threshold)

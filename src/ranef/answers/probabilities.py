@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.answers.level_posterior import joint_draws, places, usable
 from ranef.answers.statements import Probability, read_statement
+from ranef.arguments import generator
 from ranef.errors import DataError
 from ranef.posterior_draws import posterior_draws
 from ranef.stored_names import stored_name
@@ -52,6 +53,7 @@ def answer_probability(
     """
     from arviz_stats.base import array_stats
 
+    rng = generator(seed)
     parameters = scalars(tree)
     written = json.loads(tree.attrs["names"])
     levels: dict[str, list[str]] = {}
@@ -66,7 +68,7 @@ def answer_probability(
     effects: dict[tuple[str, str], Array] = {}
     if wanted:
         at = {pair: levels[pair[0]].index(pair[1]) for pair in wanted}
-        effects, use = _effects(tree, source, at, use, seed)
+        effects, use = _effects(tree, source, at, use, rng)
     drawn = [
         parameters[n].ravel()[use] if isinstance(n, str) else effects[n] for n in statement.names
     ]
@@ -88,7 +90,7 @@ def _effects(
     source: Callable[[], Source],
     at: dict[tuple[str, str], int],
     use: IntArray,
-    seed: Seed,
+    rng: np.random.Generator,
 ) -> tuple[dict[tuple[str, str], Array], IntArray]:
     """Draws of some levels' effects, stored or drawn now, and which draws they belong to."""
     posterior = tree["posterior"]
@@ -102,7 +104,7 @@ def _effects(
     where = places(drawn)
     use = usable(drawn)
     out = {pair: np.empty(len(use)) for pair in at}
-    for part, blocks in joint_draws(drawn, use, np.random.default_rng(seed)):
+    for part, blocks in joint_draws(drawn, use, rng):
         for pair, place in at.items():
             factor, column = where[pair[0]]
             out[pair][part] = blocks[factor][:, place, column]

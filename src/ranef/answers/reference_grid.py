@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, is_number
 from ranef.errors import DataError, nearest
 from ranef.expressions import model_matrix, parse_side, variables
 from ranef.fixed_effects import tidy
@@ -52,15 +53,15 @@ def hold(frame: pd.DataFrame, at: Mapping[str, Any], used: set[str]) -> pd.DataF
             raise DataError(f"at names {name!r}. {nearest(str(name), sorted(used))}")
         known = frame[name]
         if known.dtype.kind in "iuf":
-            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-                raise DataError(f"at={{{name!r}: {value!r}}}; a finite number is expected.")
+            if not (is_number(value) and np.isfinite(value)):
+                raise DataError(f"at={{{name!r}: {brief(value)}}}; a finite number is expected.")
             out[name] = float(value)
             continue
         seen = {str(v): v for v in known.unique()}
         if str(value) not in seen:
             raise DataError(
-                f"at={{{name!r}: {value!r}}} names no level that was seen. "
-                f"{nearest(str(value), seen)}"
+                f"at={{{name!r}: {brief(value)}}} names no level that was seen. "
+                f"{nearest(value, seen)}"
             )
         filled = [seen[str(value)]] * len(out)
         out[name] = pd.Series(filled, index=out.index, dtype=known.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,14 @@ import numpy as np
 from ranef.answers.level_posterior import joint_draws, usable
 from ranef.answers.reference_grid import group_squares
 from ranef.answers.variance_parts import fitted_variance, observed_rows, variance_parts
+from ranef.arguments import generator, mapping, whole_number
 from ranef.drawing import interval_figure
-from ranef.errors import DataError
 from ranef.posterior_draws import posterior_draws
 from ranef.summary import check_prob, describe, format_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
@@ -114,15 +115,12 @@ def answer_shares(
     Raises
     ------
     DataError
-        If `at` is no mapping of columns that vary by group to values that fit them, or k is no
-        whole number from 1.
-    ValueError
-        If prob is not between 0 and 1.
+        If `at` is no mapping of columns that vary by group to values that fit them, k is no whole
+        number from 1, or prob is not between 0 and 1.
     """
     check_prob(prob)
-    if at is not None and not isinstance(at, Mapping):
-        raise DataError(f"at is {at!r}; a mapping is expected, e.g. at={{'Days': 5}}.")
-    held = dict(at or {})
+    held = {} if at is None else dict(mapping("at", at, "at={'Days': 5}"))
+    rng = generator(seed)
     model, columns = source.model, source.columns
     posterior = posterior_draws(tree, model)
     rows = observed_rows(model, columns)
@@ -135,7 +133,7 @@ def answer_shares(
         total = parts.fixed + between + parts.residual
         draws["R2_marginal"] = parts.fixed / total
         draws["R2_conditional"] = (parts.fixed + between) / total
-        draws["R2_bayes"] = _fitted_share(posterior, source, parts, seed)
+        draws["R2_bayes"] = _fitted_share(posterior, source, parts, rng)
         if columns.y.min() > 0:
             offset = 0.0 if columns.offset is None else float(columns.offset.mean())
             mean = posterior.beta @ columns.X.mean(axis=0) + offset
@@ -218,7 +216,7 @@ def coefficients_of_variation(parts: VarianceParts, mean: Array) -> dict[str, Ar
 
 
 def _fitted_share(
-    posterior: PosteriorDraws, source: Source, parts: VarianceParts, seed: Seed
+    posterior: PosteriorDraws, source: Source, parts: VarianceParts, rng: np.random.Generator
 ) -> Array:
     """Bayesian R2 with group effects at jointly drawn effects; large data use every k-th draw."""
     model, columns = source.model, source.columns
@@ -226,18 +224,15 @@ def _fitted_share(
     most = int(np.clip(_NUMBERS / len(columns.y), min(_LEAST, len(use)), len(use)))
     use = use[np.linspace(0, len(use) - 1, most).astype(np.intp)]
     fitted = np.empty(len(use))
-    for part, effects in joint_draws(posterior, use, np.random.default_rng(seed)):
+    for part, effects in joint_draws(posterior, use, rng):
         fitted[part] = fitted_variance(model, columns, posterior.beta[use[part]], effects)
     return bayes_r2(fitted, parts.residual[use])
 
 
 def _replicates(k: int | list[int]) -> list[int]:
     """Check the numbers of replicates."""
-    values = list(k) if isinstance(k, (list, tuple)) else [k]
-    for value in values:
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise DataError(f"k is {k!r}; whole numbers from 1 are expected, e.g. k=3.")
-    return [int(v) for v in values]
+    values = list(k) if isinstance(k, (list, tuple, range, np.ndarray)) else [k]
+    return [whole_number("k", value) for value in values]
 
 
 def _residual(source: Source) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,7 @@ def read_statement(
     names: list[str | tuple[str, str]] = []
     coded = _encode(text, parameters, {k: frozenset(v) for k, v in effects.items()}, names).strip()
     try:
+        _check_spelling(coded, text)
         tree = ast.parse(coded, mode="eval").body
         _check(tree, coded, text, names, known)
     except DataError:
@@ -179,6 +181,38 @@ def read_statement(
             f"Statement {text!r} compares nothing; add a comparison, e.g. '{text.strip()} > 0'."
         )
     return Statement(text, tuple(names), tree)
+
+
+# What other languages write, and what a statement does.
+_SPELLINGS = (
+    (r"&+|\bAND\b", "and"),
+    (r"\bOR\b", "or"),
+    (r"!(?!=)|\bNOT\b", "not"),
+    (r"=>|≥", ">="),
+    (r"=<|≤", "<="),
+    (r"\^", "**"),
+)
+
+
+def _check_spelling(coded: str, text: str) -> None:
+    """Refuse operators of other languages, and say what to write instead."""
+    parts = coded.split("|")
+    # A bar between comparisons; elsewhere it is part of a name that was not recognised.
+    if len(parts) > 1 and all(re.search("[<>]", part) for part in parts if part.strip()):
+        raise DataError(f"Statement {text!r} has '|'; write 'or' instead.")
+    for pattern, right in _SPELLINGS:
+        if (found := re.search(pattern, coded)) is not None:
+            raise DataError(f"Statement {text!r} has {found[0]!r}; write {right!r} instead.")
+    if re.search(r"(?<![<>=!:])=(?!=)", coded):
+        raise _equality(text)
+
+
+def _equality(text: str) -> DataError:
+    """Make the error for a statement that asks whether two numbers are the same."""
+    return DataError(
+        f"Statement {text!r} asks for equality, which has probability zero; ask how near, e.g. "
+        "'abs(a - b) < 1'."
+    )
 
 
 def _encode(
@@ -266,6 +300,11 @@ def _check(
         if isinstance(part, ast.Constant):
             if type(part.value) not in (int, float):
                 raise DataError(f"Statement {text!r} holds {part.value!r}; numbers are expected.")
+            if isinstance(part.value, int) and part.value > sys.float_info.max:
+                raise DataError(
+                    f"Statement {text[:80]!r} holds a number above 1e308; smaller ones are "
+                    "expected."
+                )
             return
         if isinstance(part, ast.Name):
             if part.id not in places:
@@ -280,10 +319,7 @@ def _check(
         elif isinstance(part, ast.Compare):
             for kind in part.ops:
                 if isinstance(kind, (ast.Eq, ast.NotEq)):
-                    raise DataError(
-                        f"Statement {text!r} asks for equality, which has probability zero; ask "
-                        "how near, e.g. 'abs(a - b) < 1'."
-                    )
+                    raise _equality(text)
                 if type(kind) not in _COMPARISONS:
                     raise DataError(f"Statement {text!r}: expected comparisons are < <= > >=.")
             inner = [part.left, *part.comparators]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
+from ranef.arguments import generator, whole_number
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
 from ranef.cells import Cells
 from ranef.errors import DataError
@@ -132,7 +133,7 @@ def exact(
     """
     W = check_measurements(W)
     check_hyperparameters(a_sigma_e, b_sigma_e, a_sigma_x, b_sigma_x)
-    rng = np.random.default_rng(seed)
+    rng, draws = generator(seed), whole_number("draws", draws)
     started = time.perf_counter()
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
     request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)

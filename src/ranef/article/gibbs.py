@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.arguments import choice, generator, positive, whole_number
 from ranef.errors import DataError, PriorError
 from ranef.progress import track
 
@@ -110,13 +111,13 @@ def gibbs(
     ['X', 'sigma2_e', 'sigma2_x']
     """
     W = check_measurements(W)
-    if conditional not in ("printed", "corrected"):
-        raise DataError(f"conditional is {conditional!r}; 'printed' or 'corrected' is expected.")
+    choice("conditional", conditional, ("printed", "corrected"))
+    draws, burn_in = whole_number("draws", draws), whole_number("burn_in", burn_in, 0)
     if not 0 <= burn_in < draws:
         raise DataError(f"burn_in={burn_in}, draws={draws} came; 0 <= burn_in < draws is expected.")
     check_hyperparameters(a_sigma_e, b_sigma_e, a_sigma_x, b_sigma_x)
     n, J = W.shape
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     started = time.perf_counter()
 
     W_mean = W.mean(axis=1)
@@ -187,8 +188,7 @@ def check_hyperparameters(
         "b_sigma_x": b_sigma_x,
     }
     for name, value in named.items():
-        if not (np.isfinite(value) and value > 0):
-            raise PriorError(f"{name} is {value:g}; a positive number is expected.", parameter=name)
+        positive(name, value, error=PriorError, parameter=name)
 
 
 def to_dataset(arrays: dict[str, Array]) -> xr.Dataset:

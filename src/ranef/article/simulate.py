@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
-from ranef.errors import DataError
+from ranef.arguments import number, whole_number
 
 if TYPE_CHECKING:
     from ranef.types import Array
@@ -87,15 +87,10 @@ def simulate(
     >>> simulate()[0].round(6)
     array([-2.72595 , -1.003254])
     """
-    for name, size in (("n", n), ("replicates", replicates)):
-        if size < 1:
-            raise DataError(f"{name} is {size}; at least 1 is expected.")
-    for name, value in (("sigma2_e", sigma2_e), ("sigma2_x", sigma2_x)):
-        if not (math.isfinite(value) and value >= 0):
-            raise DataError(f"{name} is {value:g}; a variance is finite and not negative.")
-    if not math.isfinite(mean):
-        raise DataError(f"mean is {mean:g}; a finite number is expected.")
-    normals = _RNormals(seed)
+    n, replicates = whole_number("n", n), whole_number("replicates", replicates)
+    sigma2_e, sigma2_x = number("sigma2_e", sigma2_e, 0), number("sigma2_x", sigma2_x, 0)
+    mean = number("mean", mean)
+    normals = _RNormals(whole_number("seed", seed, -(2**31)))
     # R fills a matrix by columns.
     E = math.sqrt(sigma2_e) * normals.draw(n * replicates).reshape(replicates, n).T
     X = mean + math.sqrt(sigma2_x) * normals.draw(n)

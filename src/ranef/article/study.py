@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, whole_number
 from ranef.article.exact import ExactResult, exact
 from ranef.article.gibbs import GibbsResult, gibbs
 from ranef.article.scenarios import SCENARIOS, Scenario
@@ -137,10 +139,18 @@ def study(
     >>> made.table["way"].unique().tolist()
     ['printed', 'corrected', 'corrected_mean', 'exact', 'exact_zero']
     """
-    numbers = [s.number for s in SCENARIOS] if scenarios is None else list(scenarios)
+    seed = whole_number("seed", seed, 0)
+    known = [s.number for s in SCENARIOS]
+    if scenarios is not None and (
+        isinstance(scenarios, str) or not isinstance(scenarios, Iterable)
+    ):
+        raise DataError(f"scenarios is {brief(scenarios)}; a list is expected, e.g. [1, 3].")
+    numbers = known if scenarios is None else list(scenarios)
     for number in numbers:
-        if number not in range(1, len(SCENARIOS) + 1):
-            raise DataError(f"Scenario {number} does not exist; 1 to {len(SCENARIOS)} are there.")
+        if not isinstance(number, (int, np.integer)) or number not in known:
+            raise DataError(
+                f"Scenario {brief(number)} does not exist; 1 to {len(SCENARIOS)} are there."
+            )
     results = []
     for number in track(numbers, "Scenarios", show=progress):
         scenario = SCENARIOS[number - 1]

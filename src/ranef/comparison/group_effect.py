@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
+from ranef.arguments import brief, share
 from ranef.comparison.evidence import log_mass, recorded_mass
 from ranef.comparison.strength import draw_evidence, in_words, ratio, shown
 from ranef.errors import DataError, PriorError, nearest
@@ -119,10 +120,7 @@ def no_group_effect(
         If the prior on the term's own SDs is improper, or on shares of a total variance.
     """
     label = _term(model, term)
-    if not 0 < prior_probability < 1:
-        raise DataError(
-            f"prior_probability is {prior_probability!r}; a number between 0 and 1 is expected."
-        )
+    prior_probability = share("prior_probability", prior_probability, 0.5)
     layout = model.layout
     if layout.shares is not None:
         raise PriorError(
@@ -166,5 +164,5 @@ def _term(model: Model, term: str | None) -> str:
     by_name = {canonical_label(label): label for label in labels}
     found = by_name.get(canonical_label(str(term)))
     if found is None:
-        raise DataError(f"There is no group term {term!r}. {nearest(str(term), labels)}")
+        raise DataError(f"There is no group term {brief(term)}. {nearest(term, labels)}")
     return found

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_expit, logsumexp
 
+from ranef.arguments import generator, whole_number
 from ranef.comparison.left_out_groups import group_densities
 from ranef.comparison.left_out_rows import row_densities
 from ranef.comparison.units import refuse_undetermined, units_of, without_rows
@@ -95,7 +96,7 @@ def leave_one_out(
     ReliabilityWarning
         With the cases whose Pareto k-hat is too large, where they are not refitted.
     """
-    columns, model = source.columns, source.model
+    columns, model, rng = source.columns, source.model, generator(seed)
     units = units_of(columns, unit)
     refuse_undetermined(columns, model, units)
     posterior = posterior_draws(tree, model)
@@ -107,7 +108,6 @@ def leave_one_out(
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
     each = posterior.target.structure.cost * _EVALUATIONS
     if len(bad) and refit and each * len(bad) <= _PATIENCE:
-        rng = np.random.default_rng(seed)
         for j in track(bad.tolist(), "Fitting again without single cases"):
             elpd.elpd_i[j] = _refitted(posterior.target, columns, units, j, left_out[:, j], rng)
             elpd.pareto_k[j] = 0.0
@@ -209,9 +209,9 @@ def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntA
             f"The fit has {n} draws, and leaving out takes {_FEWEST} at least; fit with more draws."
         )
     if draws is not None:
-        if not isinstance(draws, (int, np.integer)) or not _FEWEST <= draws <= n:
+        if whole_number("draws", draws, _FEWEST) > n:
             raise DataError(
-                f"draws is {draws!r}; a whole number from {_FEWEST} to {n}, the draws of the fit, "
+                f"draws is {draws}; a whole number from {_FEWEST} to {n}, the draws of the fit, "
                 "is expected."
             )
         return np.linspace(0, n - 1, draws).astype(int)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, is_name
 from ranef.cells import compress
 from ranef.design import build_design
 from ranef.errors import DataError, ImproperPosteriorError, nearest
@@ -84,6 +85,11 @@ def units_of(columns: Columns, unit: str) -> Units:
         If there is no such factor, or `"group"` could mean several.
     """
     names = [f.name for f in columns.factors]
+    if not is_name(unit, ["row", "group", *names]):
+        raise DataError(
+            f"unit is {brief(unit)}; 'row', 'group' or a grouping factor is expected. "
+            f"{nearest(unit, ['row', 'group', *names])}"
+        )
     if unit == "group" and unit not in names:
         if len(names) > 1:
             raise DataError(
@@ -95,11 +101,6 @@ def units_of(columns: Columns, unit: str) -> Units:
         at = names.index(unit)
         factor = columns.factors[at]
         return Units(at, unit, np.array(factor.levels), factor.codes)
-    if unit != "row":
-        raise DataError(
-            f"unit is {unit!r}; 'row', 'group' or a grouping factor is expected. "
-            f"{nearest(str(unit), ['row', 'group', *names])}"
-        )
     every = np.arange(len(columns.y))
     return Units(None, "row", every, every)
 

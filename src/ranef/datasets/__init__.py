@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
+from ranef.arguments import brief, is_name
 from ranef.errors import DataError, nearest
 from ranef.table import read_table
 
@@ -53,7 +54,7 @@ def load(name: str) -> pd.DataFrame:
     >>> load("Dyestuff").shape
     (30, 2)
     """
-    if name not in SOURCES:
-        raise DataError(f"There is no data set {name!r}. {nearest(name, SOURCES)}")
+    if not is_name(name, SOURCES):
+        raise DataError(f"There is no data set {brief(name)}. {nearest(name, SOURCES)}")
     with as_file(files(__name__) / f"{name}.csv") as path:
         return read_table(path)

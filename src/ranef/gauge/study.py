@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import mapping, positive
 from ranef.errors import DataError, IdentifiabilityError, PriorError, nearest
 from ranef.fitting import fit
 from ranef.priors import half_t
 from ranef.stored_names import stored_name
-from ranef.summary import decimals
-from ranef.table import drop_missing, read_table, require_numbers
+from ranef.summary import check_prob, decimals, percent
+from ranef.table import check_column, drop_missing, read_table, require_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,15 +116,8 @@ def gauge_rr(
     >>> bool(study.probabilities()["%study variation < 30"] > 0.4)
     True
     """
-    for name, number in (("tolerance", tolerance), ("study", study)):
-        if name == "tolerance" and number is None:
-            continue
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, (int, float))
-            or not (0 < number < np.inf)
-        ):
-            raise DataError(f"{name} is {number!r}; a positive number is expected.")
+    tolerance = None if tolerance is None else positive("tolerance", tolerance)
+    study = positive("study", study)
     frame = _frame(read_table(data), {"value": value, "part": part, "operator": operator})
     own = list(frame)
     complete, _ = drop_missing(frame, own)
@@ -159,8 +153,7 @@ def gauge_rr(
         ** 2
         for k, name in names.items()
     }
-    tolerance = None if tolerance is None else float(tolerance)
-    return GaugeStudy(made, (own[0], own[1], own[2]), variances, tolerance, float(study))
+    return GaugeStudy(made, (own[0], own[1], own[2]), variances, tolerance, study)
 
 
 @dataclass(frozen=True)
@@ -245,9 +238,7 @@ class GaugeStudy:
         """
         import pandas as pd
 
-        if not 0 < prob < 1:
-            raise DataError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
-        low, high = (1 - prob) / 2, (1 + prob) / 2
+        low, high = check_prob(prob)
         rows = {}
         for measure, parts in self.measures.items():
             for component, values in parts.items():
@@ -255,8 +246,8 @@ class GaugeStudy:
                 rows[measure, component] = {
                     "mean": values.mean(),
                     "median": middle,
-                    f"{100 * low:g}%": lower,
-                    f"{100 * high:g}%": upper,
+                    percent(low): lower,
+                    percent(high): upper,
                 }
         table = pd.DataFrame.from_dict(rows, orient="index")
         table.index = pd.MultiIndex.from_tuples(rows, names=["measure", "component"])
@@ -346,16 +337,8 @@ class GaugeStudy:
 
 def _frame(table: pd.DataFrame, given: Mapping[str, Any]) -> pd.DataFrame:
     """Take the three columns, under names that a formula can quote."""
-    known = [str(c) for c in table.columns]
     for role, column in given.items():
-        if column not in known:
-            raise DataError(
-                f"{role} is {column!r}, which is no column of the table. "
-                f"{nearest(str(column), known)}",
-                column=column,
-            )
-        if known.count(column) > 1:
-            raise DataError(f"The table has {known.count(column)} columns {column!r}; rename.")
+        check_column(role, column, table)
     if len(set(given.values())) < len(given):
         told = ", ".join(f"{k}={v!r}" for k, v in given.items())
         raise DataError(f"{told} came; three different columns are expected.")
@@ -368,16 +351,11 @@ def _stated(priors: Any, names: Mapping[str, str]) -> dict[str, Any]:
     """Priors by component."""
     if priors is None:
         return {}
-    if not hasattr(priors, "items"):
-        raise PriorError(
-            f"priors is a {type(priors).__name__}; a mapping of components to priors is expected, "
-            "e.g. {'operator': 'half_t(0.2)'}."
-        )
-    for name in priors:
+    for name in mapping("priors", priors, "{'operator': 'half_t(0.2)'}", error=PriorError):
         if name not in names:
             raise PriorError(
                 f"A prior was given for {name!r}, which this gauge study does not have. "
-                f"{nearest(str(name), names)}",
+                f"{nearest(name, names)}",
                 parameter=name,
             )
     return dict(priors)

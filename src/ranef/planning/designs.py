@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import (
+    brief,
+    generator,
+    is_number,
+    mapping,
+    number,
+    positive,
+    share,
+    whole_number,
+)
 from ranef.drawing import panels, with_legend
 from ranef.errors import DataError, PriorError, nearest
 from ranef.goals import Goal, parse_goal
@@ -26,7 +36,7 @@ from ranef.priors import parse_prior, scale_prior
 from ranef.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pandas as pd
     from matplotlib.figure import Figure
@@ -126,7 +136,7 @@ def plan(
     sizes = _numbers("groups", groups), _numbers("replicates", replicates)
     designs = [(g, m) for g in sizes[0] for m in sizes[1]]
     _check_settings(assurance, simulations, cost_per_group, cost_per_measurement, processes)
-    entropy = int(np.random.default_rng(_checked_seed(seed)).integers(2**63))
+    entropy = int(generator(seed).integers(2**63))
     job = _Job(wanted, truths, _check_priors(priors), entropy)
     parts = [
         (g, m, start, min(start + _PART, simulations))
@@ -173,6 +183,7 @@ class Plan:
 
     def cost(self, groups: int, replicates: int) -> float:
         """Cost of a design."""
+        groups, replicates = whole_number("groups", groups), whole_number("replicates", replicates)
         return groups * self.costs[0] + groups * replicates * self.costs[1]
 
     @cached_property
@@ -182,8 +193,18 @@ class Plan:
 
     def attained(self, groups: int, replicates: int) -> float:
         """The threshold that a design reaches with probability `assurance`."""
-        share = self.assurance if self.goal.falls else 1 - self.assurance
-        return float(np.quantile(self.measures[groups, replicates], share))
+        level = self.assurance if self.goal.falls else 1 - self.assurance
+        return float(np.quantile(self._measured(groups, replicates), level))
+
+    def _measured(self, groups: int, replicates: int) -> Array:
+        """What the goal measured in the experiments of a design."""
+        numbers = is_number(groups) and is_number(replicates)
+        if not numbers or (groups, replicates) not in self.measures:
+            raise DataError(
+                f"A design of {brief(groups)} groups with {brief(replicates)} replicates was not "
+                f"considered; (groups, replicates) is one of {', '.join(map(str, self.measures))}."
+            )
+        return self.measures[groups, replicates]
 
     @cached_property
     def recommended(self) -> tuple[int, int] | None:
@@ -400,10 +421,11 @@ def _truths(goal: Goal, **given: Any) -> dict[str, Any]:
         for name in ("slope", "slope_sd"):
             if given[name] is not None:
                 raise DataError(
-                    f"{name} is {given[name]!r}, but goal '{goal.text}' is not about a slope; "
+                    f"{name} is {brief(given[name])}, but goal '{goal.text}' is not about a slope; "
                     "leave it out."
                 )
-    made = {k: _truth(k, v) for k, v in given.items() if v is not None}
+    # A slope and its SD may be left out; the other two are in every design.
+    made = {k: _truth(k, v) for k, v in given.items() if v is not None or not k.startswith("slope")}
     if goal.kind == "slope sign" and made["slope"] == 0.0:
         raise DataError("slope is 0, which has no sign to be found; give its plausible size.")
     if "slope_sd" in made:
@@ -417,18 +439,17 @@ def _truth(name: str, value: Any) -> Any:
         try:
             value = float(value)
         except ValueError:
-            value = parse_prior(value)
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        if (
-            not np.isfinite(value)
-            or (name != "slope" and value < 0)
-            or (name == "sigma" and value == 0)
-        ):
-            raise DataError(f"{name} is {value!r}; a positive number is expected.")
-        return float(value)
+            try:
+                value = parse_prior(value)
+            except PriorError as error:
+                raise PriorError(f"{name}: {error}") from None
+    if is_number(value):
+        if name == "sigma":
+            return positive(name, value)
+        return number(name, value, -np.inf if name == "slope" else 0)
     if not hasattr(value, "rvs") or not hasattr(value, "support"):
         raise DataError(
-            f"{name} is {value!r}; a number or a frozen scipy.stats distribution is expected."
+            f"{name} is {brief(value)}; a number or a frozen scipy.stats distribution is expected."
         )
     if name != "slope" and value.support()[0] < 0:
         raise DataError(
@@ -440,56 +461,34 @@ def _truth(name: str, value: Any) -> Any:
 
 def _numbers(name: str, given: Any) -> tuple[int, ...]:
     """Read the numbers of groups or replicates to consider."""
-    values = [given] if isinstance(given, (int, np.integer)) else list(given)
-    for value in values:
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < 2:
-            raise DataError(f"{name} holds {value!r}; whole numbers from 2 are expected.")
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    values = list(given) if several else [given]
     if not values:
         raise DataError(f"{name} is empty; whole numbers from 2 are expected, e.g. (5, 10, 20).")
-    return tuple(sorted({int(v) for v in values}))
+    names = [f"{name}[{i}]" if several else name for i in range(len(values))]
+    return tuple(sorted({whole_number(n, v, 2) for n, v in zip(names, values, strict=True)}))
 
 
 def _check_settings(
     assurance: Any, simulations: Any, per_group: Any, per_measurement: Any, processes: Any
 ) -> None:
     """Refuse plain arguments that mean nothing."""
-    if not 0 < assurance < 1:
-        raise DataError(f"assurance is {assurance!r}; a number between 0 and 1 is expected.")
-    for name, value in (("simulations", simulations), ("processes", processes)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise DataError(f"{name} is {value!r}; a whole number from 1 is expected.")
-    costs = {"cost_per_group": per_group, "cost_per_measurement": per_measurement}
-    for name, value in costs.items():
-        if not (np.isfinite(value) and value >= 0):
-            raise DataError(f"{name} is {value!r}; a number from 0 is expected.")
-
-
-def _checked_seed(seed: Any) -> Any:
-    """Refuse a seed that numpy does not take."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
-            "expected."
-        ) from None
+    share("assurance", assurance, 0.8)
+    whole_number("simulations", simulations)
+    whole_number("processes", processes)
+    number("cost_per_group", per_group, 0)
+    number("cost_per_measurement", per_measurement, 0)
 
 
 def _check_priors(priors: Any) -> dict[str, Any]:
     """Read the priors of the analysis."""
     if priors is None:
         return {}
-    if not isinstance(priors, Mapping):
-        raise PriorError(
-            f"priors is a {type(priors).__name__}; a mapping is expected, e.g. "
-            "{'group_sd': 'half_t(1)'}."
-        )
-    for name in priors:
+    for name in mapping("priors", priors, "{'group_sd': 'half_t(1)'}", error=PriorError):
         if name not in _PRIORS:
             raise PriorError(
                 f"A prior was given for {name!r}, which a plan does not have. "
-                f"{nearest(str(name), _PRIORS)}"
+                f"{nearest(name, _PRIORS)}"
             )
     return {name: scale_prior(prior, name) for name, prior in priors.items()}
 

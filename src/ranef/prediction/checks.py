@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ranef.arguments import (
+    choice,
+    function,
+    generator,
+    names_list,
+    one_number,
+    share,
+    whole_number,
+)
 from ranef.drawing import panels, shade_key, with_legend
 from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
 from ranef.prediction.predictive import draw_rows, prepare
-from ranef.prediction.rows import check_interval, generator
 from ranef.progress import track
 from ranef.streams import split_stream
 from ranef.summary import decimals
@@ -182,12 +190,12 @@ def check_fit(
     -------
     PredictiveCheck
     """
-    if groups not in ("conditional", "new"):
-        raise DataError(f"groups is {groups!r}. {nearest(str(groups), ('conditional', 'new'))}")
-    if not isinstance(replications, (int, np.integer)) or replications < 1:
-        raise DataError(f"replications is {replications!r}; a whole number from 1 is expected.")
-    check_interval(interval)
+    choice("groups", groups, ("conditional", "new"))
+    replications = whole_number("replications", replications)
+    interval, rng = share("interval", interval), generator(seed)
     chosen = _choose(statistics, source.columns)
+    if not chosen:
+        raise DataError("statistics is empty; at least one is expected, e.g. ['max'].")
     rows = fitted_rows(source.columns, "response", "conditional")
     if groups == "new":
         levels = tuple(f.levels for f in source.columns.factors)
@@ -195,8 +203,8 @@ def check_fit(
         rows = replace(rows, codes=codes, new_levels=levels)
     drawn = posterior_draws(tree, source.model)
     n = len(drawn.eta)
-    use = np.linspace(0, n - 1, min(int(replications), n)).astype(np.intp)
-    effects, rest = split_stream(generator(seed), 2)
+    use = np.linspace(0, n - 1, min(replications, n)).astype(np.intp)
+    effects, rest = split_stream(rng, 2)
     y = source.columns.y
     step = max(1, _BLOCK // len(y))
     parts: list[Array] = []
@@ -232,7 +240,11 @@ def _choose(
 ) -> dict[str, Statistic]:
     """Statistics by name, each a function of data sets (k, N) to (k,)."""
     if isinstance(statistics, Mapping):
-        return {str(name): partial(_by_row, str(name), f) for name, f in statistics.items()}
+        own = {str(name): f for name, f in statistics.items()}
+        return {
+            name: partial(_by_row, name, function(f"statistics[{name!r}]", f, "of the response"))
+            for name, f in own.items()
+        }
     known: dict[str, Statistic] = {
         "mean": partial(np.mean, axis=1),
         "sd": partial(np.std, axis=1, ddof=1),
@@ -247,23 +259,16 @@ def _choose(
                 known[label] = partial(_grouped, j, factor.codes)
     if statistics is None:
         return known
-    if isinstance(statistics, str):
-        raise DataError(f"statistics is {statistics!r}; a list of names is expected.")
-    for name in statistics:
+    wanted = names_list("statistics", statistics, "['max', 'sd']")
+    for name in wanted:
         if name not in known:
-            raise DataError(f"statistics names {name!r}. {nearest(str(name), known)}")
-    return {name: known[name] for name in statistics}
+            raise DataError(f"statistics names {name!r}. {nearest(name, known)}")
+    return {name: known[name] for name in wanted}
 
 
 def _by_row(name: str, f: Statistic, Y: Array) -> Array:
     """Apply a user's function to each data set."""
-    values = [np.asarray(f(y), dtype=float) for y in Y]
-    if values[0].ndim:
-        raise DataError(
-            f"Statistic {name!r} gives an array of shape {values[0].shape} for a data set; one "
-            "number is expected."
-        )
-    return np.array(values)
+    return np.array([one_number(f"Statistic {name!r}", f(y)) for y in Y])
 
 
 _GROUPED = ("between_sd", "within_sd", "icc")

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from ranef import mixtures
+from ranef.arguments import choice, generator
 from ranef.drawing import panels, with_legend
-from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
 from ranef.new_rows import fitted_rows
 from ranef.posterior_draws import posterior_draws
 from ranef.prediction.predictive import components, prepare, row_blocks
-from ranef.prediction.rows import generator
 from ranef.source import rows_at_hand
 from ranef.summary import decimals
 
@@ -154,12 +153,12 @@ def fit_residuals(
     -------
     Residuals
     """
-    if kind not in get_args(ResidualKind):
-        raise DataError(f"kind is {kind!r}. {nearest(str(kind), get_args(ResidualKind))}")
+    choice("kind", kind, get_args(ResidualKind))
+    rng = generator(seed)
     rows = fitted_rows(source.columns, "response", "conditional")
     y, weights = source.columns.y, rows.weights
     assert weights is not None
-    given = prepare(posterior_draws(tree, source.model), rows, generator(seed))
+    given = prepare(posterior_draws(tree, source.model), rows, rng)
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
     for part in row_blocks(given, rows, "Residuals"):
         mean, variance = components(given, rows, part)

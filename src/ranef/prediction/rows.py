@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ranef import mixtures
+from ranef.arguments import brief, choice, generator, is_name, share
 from ranef.drawing import name_levels, panels, with_legend
 from ranef.errors import DataError, nearest
 from ranef.formula import parse_formula
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ranef.source import Source
     from ranef.types import Array, Seed
 
-__all__ = ["Prediction", "check_interval", "generator", "predict_rows"]
+__all__ = ["Prediction", "predict_rows"]
 
 # Rows that are printed; lines, and lines with bands, that a picture draws.
 _PRINTED = 12
@@ -135,8 +136,10 @@ class Prediction:
         DataError
             If there is no such column.
         """
-        if x is not None and x not in self.rows:
-            raise DataError(f"x is {x!r}, no column of the rows. {nearest(x, self.rows.columns)}")
+        if x is not None and not is_name(x, list(self.rows)):
+            raise DataError(
+                f"x is {brief(x)}, no column of the rows. {nearest(x, self.rows.columns)}"
+            )
         factors = {name for term in parse_formula(self.formula).groups for name in term.factors}
         if x is None:
             numeric = [c for c in self.rows if self.rows[c].dtype.kind in "iuf"]
@@ -255,9 +258,8 @@ def predict_rows(
     Prediction
     """
     for name, value, known in (("kind", kind, Kind), ("groups", groups, Groups)):
-        if value not in get_args(known):
-            raise DataError(f"{name} is {value!r}. {nearest(str(value), get_args(known))}")
-    check_interval(interval)
+        choice(name, value, get_args(known))
+    interval, rng = share("interval", interval), generator(seed)
     if new is None:
         rows = fitted_rows(source.columns, kind, groups)
     else:
@@ -265,7 +267,7 @@ def predict_rows(
     if kind == "mean":
         rows = replace(rows, weights=None)
     drawn = posterior_draws(tree, source.model)
-    streams = split_stream(generator(seed), 2)
+    streams = split_stream(rng, 2)
     made = _summary(drawn, rows, interval, streams[0])
     joint = None
     if draws:
@@ -310,22 +312,3 @@ def _side_by_side(where: Array) -> Array:
     rank[order] = np.concatenate([np.arange(n) for n in count])
     room = 0.7 * float(np.diff(places).min()) if len(places) > 1 else 0.7
     return where + room * ((rank + 0.5) / count[code] - 0.5)
-
-
-def check_interval(interval: float) -> None:
-    """Refuse what is no probability."""
-    if not (isinstance(interval, (int, float, np.number)) and 0 < interval < 1):
-        raise DataError(
-            f"interval is {interval!r}; a probability between 0 and 1 is expected, e.g. 0.95."
-        )
-
-
-def generator(seed: Seed) -> np.random.Generator:
-    """Make the source of random numbers."""
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
-            "expected."
-        ) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import is_number
 from ranef.errors import PriorError
 from ranef.priors.kinds import LKJ, Power, Variance, flat, is_frozen, lkj
 from ranef.priors.text import frozen_parameters, parse_prior, prior_text
@@ -214,7 +215,7 @@ def coefficient_prior(prior: Any, name: str) -> CoefficientPrior:
         prior = parse_prior(prior)
     if isinstance(prior, CoefficientPrior):
         return prior
-    if prior == flat():
+    if isinstance(prior, Power) and prior == flat():
         return CoefficientPrior(0.0, np.inf, "flat")
     if isinstance(prior, (Power, Variance)):
         raise PriorError(f"Prior for coefficient {name!r} must be normal or flat.", parameter=name)
@@ -241,7 +242,7 @@ def lkj_shape(prior: Any, name: str) -> float:
         prior = parse_prior(prior)
     if isinstance(prior, LKJ):
         return float(prior.eta)
-    if isinstance(prior, (int, float)):
+    if is_number(prior):
         return float(lkj(prior).eta)
     raise PriorError(f"Prior for {name!r}: correlations take lkj(eta).", parameter=name)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import brief, positive
 from ranef.errors import PriorError, nearest
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ def half_t(scale: float, df: float = 3) -> Any:
     1.912
     """
     for name, value in (("scale", scale), ("df", df)):
-        if isinstance(value, str) or not (np.isfinite(value) and value > 0):
-            raise PriorError(f"half_t: {name} is {value!r}; a positive number is expected.")
+        positive(f"half_t: {name}", value, error=PriorError)
     return _half_t_family()(df, scale=scale)
 
 
@@ -208,8 +208,7 @@ def lkj(eta: float) -> LKJ:
     >>> lkj(2).eta
     2
     """
-    if not (np.isfinite(eta) and eta > 0):
-        raise PriorError(f"lkj: eta is {eta:g}; a positive number is expected.")
+    positive("lkj: eta", eta, error=PriorError)
     return LKJ(eta)
 
 
@@ -300,10 +299,10 @@ def dirichlet(alpha: Any) -> Dirichlet:
             values = [float(alpha)]
     except (TypeError, ValueError):
         raise PriorError(
-            f"dirichlet takes a positive number, a mapping or a list of them; {alpha!r} came."
+            f"dirichlet takes a positive number, a mapping or a list of them; {brief(alpha)} came."
         ) from None
-    if not all(np.isfinite(v) and v > 0 for v in values):
-        raise PriorError(f"dirichlet: {alpha!r} came; positive numbers are expected.")
+    if not values or not all(np.isfinite(v) and v > 0 for v in values):
+        raise PriorError(f"dirichlet: {brief(alpha)} came; positive numbers are expected.")
     return made
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import function, generator, names_list, share, whole_number
 from ranef.cells import compress
 from ranef.design import column_sizes
 from ranef.drawing import draw_rows, panels, row_size, with_legend
@@ -36,7 +37,7 @@ from ranef.sensitivity.power_scaling import (
     log_prior_density,
     power_scaling_sensitivity,
 )
-from ranef.stated_priors import SHARES, TOTAL
+from ranef.stated_priors import SHARES, TOTAL, joint_names_taken
 from ranef.streams import split_stream
 from ranef.summary import decimals
 
@@ -229,10 +230,7 @@ def prior_sensitivity(
     -------
     Sensitivity
     """
-    if not 0 < prob < 1:
-        raise DataError(f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95.")
-    if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 100:
-        raise DataError(f"draws is {draws!r}; a whole number from 100 is expected, e.g. 4000.")
+    prob, draws, rng = share("prob", prob), whole_number("draws", draws, 100), generator(seed)
     cells = compress(source.columns)
     own = source.model.prior_texts()
     given = _check_priors(priors)
@@ -249,8 +247,8 @@ def prior_sensitivity(
     wanted = _quantities(quantities, base)
     made: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
     texts, failed = {FITTED: own}, {}
-    request = Request(int(draws), 1, 0, (), progress=False, moments=False)
-    streams = split_stream(np.random.default_rng(seed), len(stated))
+    request = Request(draws, 1, 0, (), progress=False, moments=False)
+    streams = split_stream(rng, len(stated))
     alternatives = list(zip(stated.items(), streams, strict=True))
     for (name, changes), rng in track(alternatives, "Refitting", show=progress):
         try:
@@ -306,7 +304,8 @@ def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
           variance s^2. The article's IG(0.1, 1) is that for a total variance of 10 in its units,
           and its data have 8; taken over as it stands to data in other units it would say something
           else.
-        - `variance shares`: total SD half_t(s, df=3), shares uniform (Dirichlet(1)).
+        - `variance shares`: total SD half_t(s, df=3), shares uniform (Dirichlet(1)); not where
+          a fixed effect bears the name of one of these priors.
     """
     from scipy import stats
 
@@ -333,7 +332,7 @@ def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {
         name: {k: family(s) for k, s in scale.items()} for name, family in families.items()
     }
-    if layout.sigma is not None:
+    if layout.sigma is not None and not joint_names_taken(model.names, model.terms):
         out["variance shares"] = {TOTAL: half_t(mad, 3), SHARES: dirichlet(1)}
     return out
 
@@ -429,16 +428,14 @@ def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
 
     if given is None:
         return {name: parameter(name) for name in base}
+    if isinstance(given, (Mapping, list, tuple)) and not given:
+        raise DataError("quantities is empty; at least one is expected, e.g. ['sigma'].")
     if isinstance(given, Mapping):
-        made = {str(name): function for name, function in given.items()}
-        for name, function in made.items():
-            if not callable(function):
-                raise DataError(
-                    f"quantities[{name!r}] is a {type(function).__name__}; a function of the "
-                    "draws is expected, e.g. lambda d: d['sigma'] ** 2."
-                )
+        made = {str(name): quantity for name, quantity in given.items()}
+        for name, quantity in made.items():
+            function(f"quantities[{name!r}]", quantity, "of the draws")
             try:
-                values = np.asarray(function(base))
+                values = np.asarray(quantity(base))
             except KeyError as error:
                 raise DataError(
                     f"quantities[{name!r}] asks for {error.args[0]!r}, which the model does not "
@@ -451,14 +448,10 @@ def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
                     f"{length} draws is expected."
                 )
         return made
-    if isinstance(given, str) or not all(isinstance(n, str) for n in given):
-        raise DataError(
-            f"quantities is {given!r}; a list of parameters such as ['sigma'], or a mapping of "
-            "names to functions of the draws is expected."
-        )
-    for name in given:
+    wanted = names_list("quantities", given, "['sigma']")
+    for name in wanted:
         if name not in base:
             raise DataError(
                 f"quantities names {name!r}, which the model does not have. {nearest(name, base)}"
             )
-    return {name: parameter(name) for name in given}
+    return {name: parameter(name) for name in wanted}

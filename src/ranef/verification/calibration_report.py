@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ranef.arguments import share
 from ranef.stored_names import stored_name
 from ranef.verification.checkpoint import State, load_state, save_state
 from ranef.verification.judged import Judged
@@ -70,7 +71,7 @@ class Calibration(Judged):
     def verdict(self) -> str:
         """One sentence: calibrated or not, and where it shows."""
         n, q = self.simulations, len(self.names)
-        counted = f"{n:,} simulations, {q} quantit{'y' if q == 1 else 'ies'}"
+        counted = f"{n:,} simulation{'' if n == 1 else 's'}, {q} quantit{'y' if q == 1 else 'ies'}"
         if self.passed and n < _FEW:
             return f"Nothing found in {counted}; that is too few to tell, take {_FEW} or more."
         if self.passed:
@@ -190,6 +191,7 @@ class Calibration(Judged):
         DataError
             If the file holds no calibration.
         """
+        error_rate = share("error_rate", error_rate, 0.01)
         state = load_state(path)
         done = state.done
         return cls(state.names, state.ranks[done], state.pit[done], state.settings, error_rate)

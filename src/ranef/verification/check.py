@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import function, generator, names_list, share
 from ranef.errors import DataError, nearest
 from ranef.progress import track
 from ranef.verification.conditional_pit import one_step_pit
@@ -119,21 +120,21 @@ def check_gibbs(
     >>> report.failures["mu"]
     "update 'mu' uses precision 1; log_joint implies 3"
     """
-    if not 0 < alpha < 1:
-        raise DataError(f"alpha is {alpha}; a number between 0 and 1 is expected, e.g. 1e-4.")
-    if sweep is not None and not callable(sweep):
-        raise DataError(f"sweep is a {type(sweep).__name__}; a function is expected.")
-    generator = np.random.default_rng(rng)
-    problem = make_problem(updates, log_joint, state, data, generator)
+    alpha = share("alpha", alpha, 1e-4)
+    if sweep is not None:
+        function("sweep", sweep, "sweep(state, rng)")
+    source = generator(rng, "rng")
+    problem = make_problem(updates, log_joint, state, data, source)
+    invariant = names_list("invariant", invariant, "('mu',)")
     for name in invariant:
         if name not in problem.updates:
             raise DataError(f"invariant names {name!r}, no update. {nearest(name, updates)}")
     try:
-        states = [problem.state, *asymmetric_states(problem, _STATES, generator)]
+        states = [problem.state, *asymmetric_states(problem, _STATES, source)]
     except UpdateError as error:
         raise DataError(f"An update {error} near the state; start elsewhere.") from error
-    share = alpha / (len(problem.updates) + (sweep is not None))
-    checker = _Checker(problem, states, generator, share, frozenset(invariant))
+    part = alpha / (len(problem.updates) + (sweep is not None))
+    checker = _Checker(problem, states, source, part, frozenset(invariant))
     blocks = [
         checker.block(name) for name in track(list(problem.updates), "Checking", show=progress)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.arguments import file_path
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def save_state(state: State, path: str | os.PathLike[str]) -> None:
     DataError
         If the file cannot be written.
     """
-    target = Path(path)
+    target = file_path("path", path, "calibration.npz")
     header = json.dumps({"settings": state.settings, "names": state.names})
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".ranef-")
@@ -137,8 +138,9 @@ def load_state(path: str | os.PathLike[str]) -> State:
     DataError
         If the file is missing or holds no calibration.
     """
-    if not Path(path).is_file():
-        raise DataError(f"File '{path}' does not exist. Check the path.")
+    if not file_path("path", path, "calibration.npz").is_file():
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise DataError(f"File '{path}' {what}. Check the path.")
     try:
         with np.load(path, allow_pickle=False) as stored:
             header = json.loads(str(stored["header"]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ranef.arguments import brief, one_number
 from ranef.errors import DataError, nearest
 from ranef.samplers import SAMPLERS
 from ranef.samplers.posterior import Request
@@ -157,15 +158,18 @@ class OwnExperiment:
         self, draws: int, simulating: np.random.Generator, fitting: np.random.Generator
     ) -> Comparison:
         """Simulate once, fit, and thin the draws evenly to the number asked for."""
-        parameters, data = self.simulate(simulating)
-        truth = {k: np.asarray(v, dtype=float) for k, v in parameters.items()}
-        fitted = self.fit(data, fitting)
+        pair = self.simulate(simulating)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise DataError(f"simulate gave {brief(pair)}; a pair (parameters, data) is expected.")
+        parameters, data = pair
+        truth = _arrays("simulate", parameters)
+        fitted = _arrays("The fit", self.fit(data, fitting))
         for name in fitted:
             if name not in truth:
                 raise DataError(
                     f"The fit gives {name!r}, which the simulation does not. {nearest(name, truth)}"
                 )
-        made = {k: _thin(k, np.asarray(v, dtype=float), draws) for k, v in fitted.items()}
+        made = {k: _thin(k, v, draws) for k, v in fitted.items()}
         for name, values in made.items():
             if values.shape[1:] != truth[name].shape:
                 raise DataError(
@@ -181,9 +185,9 @@ class OwnExperiment:
                 flat_draws[label] = values[(slice(None), *place)]
         if self.log_likelihood is not None:
             of, name = self.log_likelihood, "log_likelihood"
-            flat_truth[name] = float(of({k: truth[k][()] for k in truth}, data))
+            flat_truth[name] = one_number(name, of({k: truth[k][()] for k in truth}, data))
             rows = [{k: v[i] for k, v in made.items()} for i in range(draws)]
-            flat_draws[name] = np.array([float(of(row, data)) for row in rows])
+            flat_draws[name] = np.array([one_number(name, of(row, data)) for row in rows])
         return Comparison(flat_truth, flat_draws, {})
 
     def description(self) -> dict[str, Any]:
@@ -192,6 +196,23 @@ class OwnExperiment:
             "fit": self.fit, "simulate": self.simulate, "log_likelihood": self.log_likelihood
         }  # fmt: skip
         return {k: _name(f) for k, f in functions.items() if f is not None}
+
+
+def _arrays(giver: str, made: Any) -> dict[str, Array]:
+    """Read what a user's function gave by name."""
+    if not isinstance(made, Mapping) or not made:
+        raise DataError(
+            f"{giver} gave {brief(made)}; numbers or arrays by name are expected, e.g. {{'mu': …}}."
+        )
+    out = {}
+    for name, value in made.items():
+        try:
+            out[str(name)] = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            raise DataError(
+                f"{giver} gave {brief(value)} for {name!r}; numbers are expected."
+            ) from None
+    return out
 
 
 def _thin(name: str, values: Array, draws: int) -> Array:

@@ -10,11 +10,13 @@ exact joint draw after any number of sweeps, and independent of all others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ranef.arguments import brief, function, generator, one_number, share, whole_number
 from ranef.errors import DataError
 from ranef.progress import track
 from ranef.verification.judged import Judged
@@ -22,7 +24,7 @@ from ranef.verification.ranks import failing
 from ranef.verification.two_sample import two_sample_p_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -63,7 +65,8 @@ class JointTest(Judged):
     @property
     def verdict(self) -> str:
         """One sentence: whether the two simulators agree, and where they do not."""
-        counted = f"{len(self.fresh):,} chains of {self.sweeps} sweeps"
+        swept = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
+        counted = f"{len(self.fresh):,} chains of {swept}"
         closing = f"A correct update fails with probability {self.error_rate:.3g} at most."
         if self.passed:
             return (
@@ -170,33 +173,55 @@ def geweke(
     >>> result.passed
     True
     """
-    for name, value, least in (("chains", chains, 2), ("sweeps", sweeps, 1)):
-        if not isinstance(value, (int, np.integer)) or value < least:
-            raise DataError(f"{name} is {value!r}; a whole number from {least} is expected.")
-    if not 0 < error_rate < 1:
-        raise DataError(f"error_rate is {error_rate!r}; a number between 0 and 1 is expected.")
-    streams = np.random.default_rng(seed).spawn(2 * chains + 1)
+    chains, sweeps = whole_number("chains", chains, 2), whole_number("sweeps", sweeps)
+    error_rate = share("error_rate", error_rate, 0.01)
+    function("draw_parameters", draw_parameters, "draw_parameters(rng)")
+    function("draw_data", draw_data, "draw_data(parameters, rng)")
+    function("update", update, "update(parameters, data, rng)")
+    function("quantities", quantities, "quantities(parameters, data)")
+    streams = generator(seed).spawn(2 * chains + 1)
     fresh, swept = [], []
     for i in track(range(chains), "Joint test", show=progress):
         rng = streams[2 * i]
-        parameters = draw_parameters(rng)
-        fresh.append(quantities(parameters, draw_data(parameters, rng)))
+        parameters = _given("draw_parameters", draw_parameters(rng))
+        data = _given("draw_data", draw_data(parameters, rng))
+        fresh.append(_by_name(quantities(parameters, data)))
         rng = streams[2 * i + 1]
         parameters = draw_parameters(rng)
         data = draw_data(parameters, rng)
         for sweep in range(sweeps):
             if sweep:
                 data = draw_data(parameters, rng)
-            parameters = update(parameters, data, rng)
+            parameters = _given("update", update(parameters, data, rng))
         # With the data that the last update saw, not with fresh ones: an update that ignores its
         # data would have the right law together with data drawn from its own result.
-        swept.append(quantities(parameters, data))
+        swept.append(_by_name(quantities(parameters, data)))
     names = tuple(fresh[0])
-    first, second = (
-        np.array([[float(q[n]) for n in names] for q in made]) for made in (fresh, swept)
-    )
+    for found in (*fresh, *swept):
+        if found.keys() != fresh[0].keys():
+            raise DataError(
+                f"quantities gave {', '.join(found)} once and {', '.join(names)} first; the same "
+                "names are expected each time."
+            )
+    first, second = (np.array([[q[n] for n in names] for q in made]) for made in (fresh, swept))
     broken = np.isnan(first).any(axis=0) | np.isnan(second).any(axis=0)
     if broken.any():
         raise DataError(f"Quantity {names[int(broken.argmax())]!r} is not a number.")
     p = [two_sample_p_value(a, b, streams[-1]) for a, b in zip(first.T, second.T, strict=True)]
-    return JointTest(names, first, second, np.array(p), int(sweeps), error_rate)
+    return JointTest(names, first, second, np.array(p), sweeps, error_rate)
+
+
+def _given(name: str, value: Any) -> Any:
+    """Return what a user's function gave, or raise where it gave nothing."""
+    if value is None:
+        raise DataError(f"{name} returned None; does it end with a return statement?")
+    return value
+
+
+def _by_name(made: Any) -> dict[str, float]:
+    """Read the quantities, which are numbers by name."""
+    if not isinstance(made, Mapping) or not made:
+        raise DataError(
+            f"quantities gave {brief(made)}; numbers by name are expected, e.g. {{'mu': 0.3}}."
+        )
+    return {str(name): one_number(f"Quantity {name!r}", value) for name, value in made.items()}

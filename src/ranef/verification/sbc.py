@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.errors import DataError, nearest
+from ranef.arguments import choice, file_path, function, generator, share, whole_number
+from ranef.errors import DataError
 from ranef.modelling import MixedModel
 from ranef.progress import track
 from ranef.samplers import SAMPLERS
@@ -137,21 +138,28 @@ def calibrate(
     >>> result.passed
     True
     """
-    if start not in _WARMUP:
-        raise DataError(f"start is {start!r}. {nearest(str(start), _WARMUP)}")
+    choice("start", start, _WARMUP)
+    choice("method", method, SAMPLERS)
     if warmup is None:
         warmup = _WARMUP[start].get(method, 500)
-    _check_numbers(simulations, draws, warmup, processes, error_rate)
+    warmup = whole_number("warmup", warmup, 0)
+    simulations, draws = whole_number("simulations", simulations), whole_number("draws", draws)
+    processes, error_rate = (
+        whole_number("processes", processes),
+        share("error_rate", error_rate, 0.01),
+    )
+    if file is not None:
+        file = file_path("file", file, "calibration.npz")
     if start == "truth":
         _check_chain(model, method, warmup)
     experiment = _experiment(model, method, start, warmup, simulate, log_likelihood)
-    given = experiment.description() | {"draws": int(draws)}
+    given = experiment.description() | {"draws": draws}
     state = _begin(given, seed, file).resized(simulations)
     entropy = int(state.settings["seed"])
     todo = [int(i) for i in np.flatnonzero(~state.done[:simulations])]
     fresh = []
     saved = time.perf_counter()
-    made = run_simulations(experiment, entropy, todo, int(draws), int(processes))
+    made = run_simulations(experiment, entropy, todo, draws, processes)
     try:
         for _ in track(todo, "Calibrating", show=progress):
             fresh.append(next(made))
@@ -188,8 +196,6 @@ def _experiment(
                 "simulate and log_likelihood came with a model, which has its own; give them with "
                 "a function instead."
             )
-        if method not in SAMPLERS:
-            raise DataError(f"method is {method!r}. {nearest(str(method), SAMPLERS)}")
         check_drawable(model.inner)
         return ModelExperiment(model.inner, model.columns, method, warmup, start)
     if not callable(model):
@@ -201,6 +207,9 @@ def _experiment(
         raise DataError(
             "A function came without simulate=; simulate(rng) -> (parameters, data) is expected."
         )
+    function("simulate", simulate, "simulate(rng) -> (parameters, data)")
+    if log_likelihood is not None:
+        function("log_likelihood", log_likelihood, "log_likelihood(parameters, data)")
     return OwnExperiment(model, simulate, log_likelihood)
 
 
@@ -211,7 +220,7 @@ def _check_chain(model: Any, method: str, warmup: int) -> None:
             "start='truth' came with a function; where its chains begin is up to the function, so "
             "leave start out."
         )
-    if method in SAMPLERS and method not in _WARMUP["truth"]:
+    if method not in _WARMUP["truth"]:
         raise DataError(
             f"start='truth' came with method={method!r}, whose draws are independent and start "
             "nowhere; leave start out, or choose method='gibbs' or 'nuts'."
@@ -242,28 +251,8 @@ def _begin(given: dict[str, Any], seed: Seed, file: str | os.PathLike[str] | Non
 
 def _entropy(seed: Seed) -> int:
     """Turn a seed into the number from which every simulation's streams come."""
-    try:
-        if seed is None or isinstance(seed, (int, np.integer)):
-            made = np.random.SeedSequence(None if seed is None else int(seed)).entropy
-            return int(made)  # type: ignore[arg-type]
-        return int(np.random.default_rng(seed).integers(2**63))
-    except (TypeError, ValueError):
-        raise DataError(
-            f"seed is {seed!r}; a whole number from 0, a numpy.random.Generator or None is "
-            "expected."
-        ) from None
-
-
-def _check_numbers(
-    simulations: Any, draws: Any, warmup: Any, processes: Any, error_rate: Any
-) -> None:
-    """Check the plain arguments."""
-    least = {"simulations": 1, "draws": 1, "warmup": 0, "processes": 1}
-    given = {
-        "simulations": simulations, "draws": draws, "warmup": warmup, "processes": processes
-    }  # fmt: skip
-    for name, value in given.items():
-        if not isinstance(value, (int, np.integer)) or value < least[name]:
-            raise DataError(f"{name} is {value!r}; a whole number from {least[name]} is expected.")
-    if not 0 < error_rate < 1:
-        raise DataError(f"error_rate is {error_rate!r}; a number between 0 and 1 is expected.")
+    rng = generator(seed)
+    if seed is None or isinstance(seed, (int, np.integer)):
+        made = np.random.SeedSequence(None if seed is None else int(seed)).entropy
+        return int(made)  # type: ignore[arg-type]
+    return int(rng.integers(2**63))

@@ -133,8 +133,9 @@ def run_simulations(
             yield from future.result()
     except BrokenProcessPool:
         raise DataError(
-            "The other processes ended at once. In a script, put the call below "
-            "`if __name__ == '__main__':`; with functions defined in a notebook use processes=1."
+            "The other processes ended before their work was done. In a script, put the call below "
+            "`if __name__ == '__main__':`; with functions defined in a notebook use processes=1; "
+            "else they may have run out of memory: take fewer processes."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

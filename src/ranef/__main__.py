@@ -1,0 +1,5 @@
+"""`python -m ranef`: the command line where its script is not on the path."""
+
+from ranef.cli import main
+
+main()
