@@ -24,7 +24,7 @@ from ranef.verification.recorder import Recorder
 from ranef.verification.replay import Blind, Comparison, Map, compare, missed, read_map
 from ranef.verification.states import asymmetric_states
 from ranef.verification.support import off_surface, outside, wrong_outcomes
-from ranef.verification.sweep_replay import SweepError, read_sweep, run_sweep
+from ranef.verification.sweep_replay import Composition, SweepError, read_sweep, run_sweep
 
 if TYPE_CHECKING:
     from ranef.types import Seed
@@ -347,20 +347,20 @@ class _Checker:
         """Replay the sweep as a composition of updates, else compare before and after."""
         started = time.perf_counter()
         try:
-            made = self._sweep_replay(sweep) or self._sweep_test(sweep, blocks)
+            made = self._sweep_replay(sweep, blocks)
         except SweepError as error:
             made = BlockCheck("sweep", 0, False, f"the sweep {error}")
         except UpdateError as error:
             made = BlockCheck("sweep", None, None, f"not checked: an update {error}")
         return replace(made, seconds=time.perf_counter() - started)
 
-    def _sweep_replay(self, sweep: Callable[..., Any]) -> BlockCheck | None:
+    def _sweep_replay(self, sweep: Callable[..., Any], blocks: list[BlockCheck]) -> BlockCheck:
         recorder = Recorder(self.rng)
         told: list[str] = []
         for state in self.states[1:]:
             found = read_sweep(self.problem, sweep, state, recorder)
-            if found is None:
-                return None
+            if found.unmatched:
+                return self._sweep_test(sweep, blocks, _told(found))
             told += [
                 f"gives update {name!r} the value of {', '.join(map(repr, old))} from before"
                 for name, old in found.stale.items()
@@ -369,8 +369,9 @@ class _Checker:
         told = list(dict.fromkeys(told))
         return BlockCheck("sweep", 0, not told, f"the sweep {'; it '.join(told)}" if told else "")
 
-    def _sweep_test(self, sweep: Callable[..., Any], blocks: list[BlockCheck]) -> BlockCheck:
-        reason = "is no composition of these updates that replay can see"
+    def _sweep_test(
+        self, sweep: Callable[..., Any], blocks: list[BlockCheck], reason: str
+    ) -> BlockCheck:
         if not all(b.passed for b in blocks):
             return BlockCheck(
                 "sweep", None, None, f"not checked: it {reason}, and not all updates passed"
@@ -389,8 +390,20 @@ class _Checker:
             self.alpha,
         )
         right = outcome.p_value >= self.alpha
-        told = f"it {reason}" if right else f"the sweep changes the distribution of {outcome.where}"
+        told = f"it {reason}"
+        if not right:
+            told = f"the sweep changes the distribution of {outcome.where}; replay: {told}"
         return BlockCheck("sweep", 2, right, told, p_value=outcome.p_value)
+
+
+def _told(found: Composition) -> str:
+    """Why a sweep could not be replayed, and where the search stuck."""
+    reason = "is no composition of these updates that replay can see"
+    if not found.order:
+        return reason
+    if len(found.unmatched) == 1:
+        return f"{reason}: it draws {found.unmatched[0]!r} in another way than its update does"
+    return f"{reason}: it is one up to {found.order[-1]!r}, then draws in another way"
 
 
 def _frozen(data: Any) -> dict[str, bytes]:
