@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ranef import check_gibbs
+from ranef import DataError, check_gibbs
 
 SEEDS = range(3)
 
@@ -415,3 +415,25 @@ def test_whatever_an_update_raises_away_from_the_start_is_its_failure(error):
 
     told = report({"v": update}, joint, {"v": 0.0, "b": 0.5}).failures["v"]
     assert f"raises {error.__name__}: no" in told
+
+
+@pytest.mark.parametrize(
+    ("sweep", "told"),
+    [
+        (lambda s, rng: s.missing, "raises AttributeError"),  # noqa: ARG005
+        (lambda s, rng: {"v": "text"}, "returned 'v' as a str; numbers are expected"),  # noqa: ARG005
+    ],
+)
+def test_sweeps_that_break_are_failures_not_tracebacks(sweep, told):
+    def update(s, rng):  # noqa: ARG001
+        return rng.normal()
+
+    made = check_gibbs(
+        {"v": update}, lambda s: -0.5 * s["v"] ** 2, {"v": 0.0}, sweep=sweep, rng=1, progress=False
+    )
+    assert told in made.failures["sweep"]
+
+
+def test_an_empty_block_is_refused():
+    with pytest.raises(DataError, match="state\\['v'\\] is empty"):
+        report({"v": lambda s, rng: np.empty(0)}, lambda s: 0.0, {"v": np.empty(0)})  # noqa: ARG005

@@ -68,7 +68,9 @@ def run_sweep(
     try:
         with np.errstate(all="ignore"):
             result = sweep(copied(state), *more, rng)
-    except (ValueError, ArithmeticError, TypeError, LookupError) as error:
+    except (Unseen, Diverged):
+        raise
+    except Exception as error:
         raise SweepError(f"raises {type(error).__name__}: {error}") from error
     if not isinstance(result, dict):
         raise SweepError(f"returned a {type(result).__name__}; the new state (a dict) is expected")
@@ -79,6 +81,9 @@ def run_sweep(
             raise SweepError(
                 f"returned {name!r} of shape {np.shape(result[name])}; it had {np.shape(old)}"
             )
+        if np.asarray(result[name]).dtype.kind not in "fiub":
+            came = type(result[name]).__name__
+            raise SweepError(f"returned {name!r} as a {came}; numbers are expected")
         if not np.isfinite(result[name]).all():
             raise SweepError(f"returned {name!r} that is not finite")
     return {name: result[name] for name in state}
