@@ -16,7 +16,7 @@ from scipy.special import betaln, expit, gammaln, log_expit, xlog1py, xlogy
 
 from ranef.types import Array
 
-__all__ = ["Diverged", "Entry", "Recorder", "Unseen"]
+__all__ = ["Diverged", "Entry", "Recorder", "Unseen", "log_densities"]
 
 Shape = tuple[int, ...]
 
@@ -427,6 +427,11 @@ _LOG: dict[str, Any] = {
     ),
     "categorical": lambda x, p: np.log(p[x]),
 }
+
+
+def log_densities(entry: Entry, values: Array) -> Array:
+    """Log density of other values, or coordinates, of a recorded call."""
+    return np.asarray(_LOG[entry.kind](values, *entry.parameters))
 
 
 # -- arguments and results as NumPy has them
