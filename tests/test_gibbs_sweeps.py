@@ -110,9 +110,9 @@ def crossed_sweeps():
 def test_sweeps_of_many_blocks_that_share_residuals_are_read_fast(sweep, level, told):
     updates, log_joint, state, _ = crossed()
     assert len(updates) == 10
-    started = time.perf_counter()
+    started = time.process_time()
     report = check_gibbs(updates, log_joint, state, sweep=sweep, rng=1, progress=False)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert list(report.failures) == ["sweep"] * (told != "")
     assert (report.blocks[-1].level, told in report.blocks[-1].diagnosis) == (level, True)
 

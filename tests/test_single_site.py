@@ -261,10 +261,10 @@ def test_other_steps_stay_at_level_2(update):
 
 
 def test_a_hundred_elements_take_a_second_or_two():
-    started = time.perf_counter()
+    started = time.process_time()
     for sampler in (regression(100), levels(100), ising(100)):
         assert block(sampler).level == 0
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 20
 
 
 def test_an_update_that_keeps_what_it_saw_first_is_found():
