@@ -202,7 +202,8 @@ class _Checker:
         except Endless:
             told = (
                 f"not checked: it {reason}, and log_joint does not fall off as {name!r} grows or "
-                "shrinks; make it minus infinity outside the support (of an angle, one turn)"
+                "shrinks, or rises again beyond a valley; make it minus infinity outside the "
+                "support (of an angle, one turn)"
             )
             return BlockCheck(name, None, None, told)
 

@@ -15,7 +15,7 @@ from scipy.special import expit, log_expit, logit
 
 from ranef.types import Array
 from ranef.verification.problem import Problem, State
-from ranef.verification.quadrature_line import Line, tabulate
+from ranef.verification.quadrature_line import Endless, Line, tabulate
 from ranef.verification.states import is_positive
 
 __all__ = ["Coordinates", "PitResult", "coordinates_of", "one_step_pit"]
@@ -168,6 +168,16 @@ class _Transform:
             if not np.isfinite(self._log(np.array([start]))):
                 start = float(self.coordinates.inside(problem.value(state, name))[0])
             self.line = tabulate(lambda t: self._log(np.array([t])), start, float(scale[0]), 513)
+            self._refuse_other_bumps(inside[:, 0])
+
+    def _refuse_other_bumps(self, seen: Array) -> None:
+        """Raise Endless if draws lie beyond the line where the density is as high as on it."""
+        assert self.line is not None
+        nodes = self.line.nodes
+        top = max(self._log(np.array([t])) for t in nodes[:: len(nodes) // 32])
+        for t in seen[(seen < nodes[0]) | (seen > nodes[-1])]:
+            if self._log(np.array([t])) > top - 3.0:
+                raise Endless
 
     def _log(self, t: Array) -> float:
         value = self.coordinates.outside(t)

@@ -15,8 +15,8 @@ __all__ = ["Endless", "Line", "tabulate"]
 _CUT = 30.0
 
 
-class Endless(Exception):  # noqa: N818 - not an error: there is nothing to integrate
-    """A density does not fall off to one side, however far."""
+class Endless(Exception):  # noqa: N818 - not an error: it cannot be integrated on a line
+    """A density goes on: it never falls off to one side, or rises again beyond a valley."""
 
 
 @dataclass(frozen=True)
