@@ -144,6 +144,8 @@ def make_problem(
             raise DataError(
                 f"updates[{name!r}] is a {type(update).__name__}; a function is expected."
             )
+        if np.size(start[name]) == 0:
+            raise DataError(f"state[{name!r}] is empty; a number or array is expected.")
         _check_signature(name, update, data)
     problem = Problem(dict(updates), log_joint, start, data)
     _check_log_joint(problem)
@@ -162,8 +164,6 @@ def _number(name: str, value: Any) -> Any:
     if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
         shown = "not finite" if array.dtype.kind in "fiub" else f"a {type(value).__name__}"
         raise DataError(f"state[{name!r}] is {shown}; a finite number or array is expected.")
-    if array.size == 0:
-        raise DataError(f"state[{name!r}] is empty; a number or array is expected.")
     if array.ndim == 0:
         return value if isinstance(value, int | np.integer) else np.float64(array)
     return array
