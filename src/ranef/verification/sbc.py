@@ -223,7 +223,7 @@ def _check_chain(model: Any, method: str, warmup: int) -> None:
     if method not in _WARMUP["truth"]:
         raise DataError(
             f"start='truth' came with method={method!r}, whose draws are independent and start "
-            "nowhere; leave start out, or choose method='gibbs' or 'nuts'."
+            "nowhere; leave start out, or choose method='gibbs' or method='nuts'."
         )
     if warmup == 0:
         raise DataError("warmup is 0; with start='truth' at least 1 is expected.")
