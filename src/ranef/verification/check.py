@@ -97,6 +97,7 @@ def check_gibbs(
     --------
     The mean of three numbers with known variance; the update forgets to divide by n.
 
+    >>> import numpy as np
     >>> y = np.array([1.0, 2.0, 6.0])
     >>> def log_joint(state):
     ...     return -0.5 * ((y - state["mu"]) ** 2).sum()
