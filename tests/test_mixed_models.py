@@ -154,9 +154,7 @@ def test_exact_draws_agree_with_gibbs(structure, prior):
     model, _ = build_model(formula, frame, given)
     exact = SAMPLERS["exact"](model, Request(6000, 4, 0, (), False), np.random.default_rng(1))
     every = tuple(n for t in model.layout.terms for n in t.names)
-    gibbs = SAMPLERS["gibbs"](
-        model, Request(12000, 4, 1000, every, False), np.random.default_rng(2)
-    )
+    gibbs = SAMPLERS["gibbs"](model, Request(8000, 4, 600, every, False), np.random.default_rng(2))
     pairs = {"sigma": (exact.sigma, gibbs.sigma)}
     pairs |= {k: (v, gibbs.scales[k]) for k, v in exact.scales.items()}
     for k, v in exact.correlations.items():
@@ -186,9 +184,9 @@ def hash_of(*words: str) -> int:
 
 def crossed_frame(seed: int = 3) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    n = 3000
-    a, b = rng.integers(0, 250, n), rng.integers(0, 90, n)
-    y = 2 + 0.8 * rng.normal(size=250)[a] + 0.5 * rng.normal(size=90)[b] + rng.normal(size=n)
+    n = 1800
+    a, b = rng.integers(0, 160, n), rng.integers(0, 70, n)
+    y = 2 + 0.8 * rng.normal(size=160)[a] + 0.5 * rng.normal(size=70)[b] + rng.normal(size=n)
     return pd.DataFrame({"y": y, "a": a, "b": b})
 
 

@@ -31,7 +31,8 @@ def draw_effects(products: Products, factor: int, state: State, rng: np.random.G
     """Draw one factor's effects, all levels at once, given everything else."""
     ZZ, b = products.blocks[factor].ZZ, list(state.effects)
     sigma2 = _sigma2(products, state)
-    L = products.model.layout.roots(state.eta)[factor]
+    roots = _roots(products, state)
+    L = roots[factor]
     score = products.Zy[factor] - np.einsum("gqk,ck->cgq", products.ZX[factor], state.beta)
     for other in range(len(b)):
         if other == factor:
@@ -47,7 +48,7 @@ def draw_effects(products: Products, factor: int, state: State, rng: np.random.G
     inner = np.linalg.solve(F, (L.transpose(0, 2, 1)[:, None] @ score[..., None]))
     inner += np.sqrt(sigma2)[:, None, None, None] * rng.standard_normal(inner.shape)
     b[factor] = (L[:, None] @ np.linalg.solve(F.swapaxes(2, 3), inner))[..., 0]
-    return replace(state, effects=tuple(b))
+    return replace(state, effects=tuple(b), roots=roots)
 
 
 def translate(products: Products, factor: int, state: State, rng: np.random.Generator) -> State:
@@ -57,7 +58,8 @@ def translate(products: Products, factor: int, state: State, rng: np.random.Gene
     (Liu and Sabatti 2000, Biometrika 87, 353). Without it intercept and effects mix slowly.
     """
     b, V, precision = state.effects[factor], products.moves[factor], products.precision
-    L = products.model.layout.roots(state.eta)[factor]
+    roots = _roots(products, state)
+    L = roots[factor]
     G, q = b.shape[1:]
     covariance = _sigma2(products, state)[:, None, None] * (L @ L.transpose(0, 2, 1))
     inverse = np.linalg.inv(covariance)
@@ -69,7 +71,7 @@ def translate(products: Products, factor: int, state: State, rng: np.random.Gene
     d = np.linalg.solve(F.transpose(0, 2, 1), inner)[..., 0]
     effects = list(state.effects)
     effects[factor] = b - d[:, None]
-    return replace(state, beta=state.beta + d @ V.T, effects=tuple(effects))
+    return replace(state, beta=state.beta + d @ V.T, effects=tuple(effects), roots=roots)
 
 
 def residual_squares(products: Products, state: State) -> Array:
@@ -90,6 +92,11 @@ def residual_squares(products: Products, state: State) -> Array:
                 optimize=True,
             )  # fmt: skip
     return np.asarray(np.maximum(rest, 0.0))
+
+
+def _roots(products: Products, state: State) -> list[Array]:
+    """Relative Cholesky factors of the effects' covariances at the state."""
+    return products.model.layout.roots(state.eta) if state.roots is None else state.roots
 
 
 def _sigma2(products: Products, state: State) -> Array:

@@ -28,11 +28,14 @@ class State:
         Coefficients in the coordinates of `Products`, shape (chains, p).
     effects
         Effects of each factor, shape (chains, G, q).
+    roots
+        Relative Cholesky factors at eta, once a step has needed them; None from when eta moves.
     """
 
     eta: Array
     beta: Array
     effects: tuple[Array, ...]
+    roots: list[Array] | None = None
 
 
 def dispersed(products: Products, chains: int, rng: np.random.Generator) -> State:

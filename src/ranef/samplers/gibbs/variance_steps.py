@@ -54,7 +54,7 @@ def draw_term(products: Products, term: int, state: State, rng: np.random.Genera
     else:
         for j, scale in enumerate(prior.scales):
             log_sd[:, j] = _draw_log_sd(scale, log_sd[:, j], G, squares[:, j, j], rng)
-    return replace(state, eta=eta)
+    return replace(state, eta=eta, roots=None)
 
 
 def draw_scale(
@@ -64,9 +64,8 @@ def draw_scale(
     layout = products.model.layout
     squares, G = _squares(products, term, state)
     at = sum(len(t.place) + t.correlations for t in layout.terms[:term]) + column
-    return replace(
-        state, eta=_move(layout.log_prior, state.eta, at, G, squares[:, column, column], rng)
-    )
+    eta = _move(layout.log_prior, state.eta, at, G, squares[:, column, column], rng)
+    return replace(state, eta=eta, roots=None)
 
 
 def draw_residual(products: Products, state: State, rng: np.random.Generator) -> State:
@@ -74,11 +73,12 @@ def draw_residual(products: Products, state: State, rng: np.random.Generator) ->
     layout, N = products.model.layout, products.model.design.N
     rest = residual_squares(products, state)
     if layout.shares is not None:
-        return replace(state, eta=_move(layout.log_prior, state.eta, layout.size - 1, N, rest, rng))
+        eta = _move(layout.log_prior, state.eta, layout.size - 1, N, rest, rng)
+        return replace(state, eta=eta, roots=None)
     assert layout.sigma is not None
     eta = state.eta.copy()
     eta[:, -1] = _draw_log_sd(layout.sigma, eta[:, -1], N, rest, rng)
-    return replace(state, eta=eta)
+    return replace(state, eta=eta, roots=None)
 
 
 def _squares(products: Products, term: int, state: State) -> tuple[Array, int]:
