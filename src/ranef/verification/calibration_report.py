@@ -27,6 +27,14 @@ __all__ = ["Calibration"]
 # Simulations below which a pass says little: the article's error needs 20 to 100.
 _FEW = 100
 _LEVELS = (50, 80, 95)
+# Of arviz-plots' picture the curve and the axis alone: newer releases also mark points and write a
+# p-value, by a test of their own.
+_BARE = {
+    "credible_interval": False,
+    "suspicious_points": False,
+    "p_value_text": False,
+    "remove_axis": False,
+}
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class Calibration(Judged):
         made = arviz_plots.plot_ecdf_pit(
             from_dict({"prior_sbc": stored}),
             # Its bands are simulated; the exact ones are drawn below instead.
-            visuals={"credible_interval": False, "remove_axis": False},
+            visuals=_BARE,
             stats={"ecdf_pit": {"n_simulations": 1}},
             backend="matplotlib",
             col_wrap=4,
