@@ -42,7 +42,7 @@ def tell_elements(
         old += ", ..." if len(scan.stale[late]) > 3 else ""
         return (
             f"{told}; for {label(problem, name, late)} it uses the old value of {old}, where "
-            + ("the new one is due")
+            "the new one is due"
         )
     how = _normal(normal_element(problem, name, state, scan, bad[0], recorder))
     return f"{told}; {how.format(label(problem, name, bad[0]))}" if how else told

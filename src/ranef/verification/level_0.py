@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ranef.verification.context import Context
 from ranef.verification.diagnose_scan import tell_elements, which_elements
 from ranef.verification.diagnosis import diagnose
 from ranef.verification.gibbs_report import BlockCheck
-from ranef.verification.problem import State, UpdateError
+from ranef.verification.problem import UpdateError
 from ranef.verification.recorder import Recorder
 from ranef.verification.replay import Blind, Comparison, Map, compare, missed, read_map
 from ranef.verification.single_site import compare_elements, read_scan
@@ -64,7 +65,8 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
         told = next(filter(None, ends), "")
     seconds = time.perf_counter() - started
     if not right and not told:
-        formulas = diagnose(context.problem, name, _formula_states(context), recorder)
+        states = asymmetric_states(context.problem, _FORMULA_STATES, context.rng)
+        formulas = diagnose(context.problem, name, states, recorder)
         if not formulas:
             formulas = (
                 "draws values where log_joint is not finite"
@@ -72,17 +74,7 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
                 else f"differs from the full conditional by {worst.worst:.2g} in log density"
             )
         told = formulas
-    return BlockCheck(
-        name,
-        0,
-        not told,
-        f"update {name!r} {told}" if told else "",
-        worst.worst,
-        worst.limit,
-        seconds=seconds,
-        log_q=np.concatenate([c.log_q for c in found]),
-        log_p=np.concatenate([c.log_p for c in found]),
-    )
+    return replace(_verdict(name, told, worst, found), seconds=seconds)
 
 
 def _support(context: Context, name: str, maps: list[Map], recorder: Recorder) -> str:
@@ -126,16 +118,7 @@ def check_elements(context: Context, name: str) -> BlockCheck:
     worst = max(found, key=_excess)
     if not told and worst.worst > worst.limit:
         told = tell_elements(context.problem, name, states[0], scan, found, recorder)
-    return BlockCheck(
-        name,
-        0,
-        not told,
-        f"update {name!r} {told}" if told else "",
-        worst.worst,
-        worst.limit,
-        log_q=np.concatenate([c.log_q for of in by_state for c in of]),
-        log_p=np.concatenate([c.log_p for of in by_state for c in of]),
-    )
+    return _verdict(name, told, worst, [c for of in by_state for c in of])
 
 
 def _indicators(context: Context, name: str) -> BlockCheck:
@@ -154,20 +137,21 @@ def _indicators(context: Context, name: str) -> BlockCheck:
     if not right and len(orders) > 1:
         raise Blind("depends on its own current value, in an order that replay cannot see")
     told = "" if right else which_elements(context.problem, name, order, found)
+    return _verdict(name, told, worst, found)
+
+
+def _verdict(name: str, told: str, worst: Comparison, found: list[Comparison]) -> BlockCheck:
+    """Put together what was compared; right if there is nothing to tell."""
     return BlockCheck(
         name,
         0,
-        right,
+        not told,
         f"update {name!r} {told}" if told else "",
         worst.worst,
         worst.limit,
         log_q=np.concatenate([c.log_q for c in found]),
         log_p=np.concatenate([c.log_p for c in found]),
     )
-
-
-def _formula_states(context: Context) -> list[State]:
-    return asymmetric_states(context.problem, _FORMULA_STATES, context.rng)
 
 
 def _memory(context: Context, name: str, maps: list[Map]) -> str:

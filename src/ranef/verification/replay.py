@@ -21,6 +21,7 @@ __all__ = [
     "Comparison",
     "Map",
     "compare",
+    "compared",
     "derivative",
     "draws_of",
     "jacobian",
@@ -171,6 +172,11 @@ def compare(
         If the draws use different random numbers.
     """
     _, log_q, log_p = draws_of(problem, name, state, made, recorder, draws)
+    return compared(log_q, log_p)
+
+
+def compared(log_q: Array, log_p: Array) -> Comparison:
+    """Compare two log densities of the same values, both up to a constant, shape (draws,)."""
     size = float(np.abs(log_p).max())
     with np.errstate(invalid="ignore"):
         delta_q, delta_p = log_q[1:] - log_q[0], log_p[1:] - log_p[0]

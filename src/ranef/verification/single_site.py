@@ -18,7 +18,7 @@ import numpy as np
 from ranef.types import Array
 from ranef.verification.problem import Problem, State, UpdateError
 from ranef.verification.recorder import Diverged, Entry, Recorder, Unseen
-from ranef.verification.replay import Blind, Comparison, Map, derivative
+from ranef.verification.replay import Blind, Comparison, Map, compared, derivative
 
 __all__ = ["Scan", "compare_elements", "label", "normal_element", "read_scan"]
 
@@ -207,7 +207,7 @@ def compare_elements(
                 raise Blind("folds its random numbers: different ones give the same value")
             log_q -= np.log(np.abs(slopes))
         mixed[j] = made.value[j]
-        found[j] = _compared(log_q, log_p)
+        found[j] = compared(log_q, log_p)
     return [found[j] for j in range(len(mixed))]
 
 
@@ -243,17 +243,6 @@ def label(problem: Problem, name: str, element: int) -> str:
     """An element as the user would index it."""
     where = np.unravel_index(element, np.shape(problem.state[name]))
     return f"{name}[{', '.join(str(int(i)) for i in where)}]"
-
-
-def _compared(log_q: Array, log_p: Array) -> Comparison:
-    with np.errstate(invalid="ignore"):
-        delta_q, delta_p = log_q[1:] - log_q[0], log_p[1:] - log_p[0]
-    if not np.isfinite(log_p).all():
-        return Comparison(delta_q, delta_p, np.inf, 0.0)
-    # As in replay: rounding of the differences, and of the log joint density itself.
-    limit = 1e-6 * (1.0 + float(np.abs(np.append(delta_q, delta_p)).max()))
-    limit += 1e-12 * float(np.abs(log_p).max())
-    return Comparison(delta_q, delta_p, float(np.abs(delta_q - delta_p).max()), limit)
 
 
 def _linear(made: _Replay) -> bool:
