@@ -27,6 +27,7 @@ __all__ = [
     "jacobian",
     "missed",
     "read_map",
+    "recorded",
 ]
 
 # Step of the five-point derivative in u, where base densities have scales near one: truncation
@@ -120,12 +121,7 @@ def read_map(
     Blind
         If the density cannot be had.
     """
-    recorder.record()
-    try:
-        value = problem.draw(name, state, recorder)
-    except Unseen as unseen:
-        raise Blind(f"draws by {unseen}") from None
-    script, point = list(recorder.entries), recorder.coordinates()
+    value, script, point = recorded(problem, name, state, recorder)
 
     def at(u: Array, where: State = state) -> Array:
         recorder.replay(u, script)
@@ -159,6 +155,24 @@ def read_map(
         if known is None:
             _check_onto(at, point, value, affine=affine, diagonal=diagonal)
     return Map(at, log_density, script, point, value, affine, diagonal)
+
+
+def recorded(
+    problem: Problem, name: str, state: State, recorder: Recorder, *, kernel: bool = False
+) -> tuple[Array, list[Entry], Array]:
+    """Run an update once: its value, the calls it made and their coordinates.
+
+    Raises
+    ------
+    Blind
+        If it draws in a way that is not written down; `kernel` goes along.
+    """
+    recorder.record()
+    try:
+        value = problem.draw(name, state, recorder)
+    except Unseen as unseen:
+        raise Blind(f"draws by {unseen}", kernel=kernel) from None
+    return value, list(recorder.entries), recorder.coordinates()
 
 
 def compare(

@@ -17,8 +17,8 @@ import numpy as np
 
 from ranef.types import Array
 from ranef.verification.problem import Problem, State, UpdateError
-from ranef.verification.recorder import Diverged, Entry, Recorder, Unseen
-from ranef.verification.replay import Blind, Comparison, Map, compared, derivative
+from ranef.verification.recorder import Diverged, Entry, Recorder
+from ranef.verification.replay import Blind, Comparison, Map, compared, derivative, recorded
 
 __all__ = ["Scan", "compare_elements", "label", "normal_element", "read_scan"]
 
@@ -92,12 +92,7 @@ class _Replay:
 
 
 def _record(problem: Problem, name: str, state: State, recorder: Recorder) -> _Replay:
-    recorder.record()
-    try:
-        value = problem.draw(name, state, recorder)
-    except Unseen as unseen:
-        raise Blind(f"draws by {unseen}", kernel=True) from None
-    script, point = list(recorder.entries), recorder.coordinates()
+    value, script, point = recorded(problem, name, state, recorder, kernel=True)
     if recorder.discrete or len(point) != len(value):
         count = len(point) + recorder.discrete
         raise Blind(

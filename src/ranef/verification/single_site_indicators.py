@@ -15,7 +15,7 @@ import numpy as np
 from ranef.types import Array
 from ranef.verification.problem import Problem, State, UpdateError
 from ranef.verification.recorder import Diverged, Entry, Recorder, Unseen, log_densities
-from ranef.verification.replay import Blind, Comparison
+from ranef.verification.replay import Blind, Comparison, recorded
 
 __all__ = ["compare_indicators", "scan_orders"]
 
@@ -94,12 +94,7 @@ class _Indicators:
 
 
 def _record(problem: Problem, name: str, state: State, recorder: Recorder) -> _Indicators:
-    recorder.record()
-    try:
-        value = problem.draw(name, state, recorder)
-    except Unseen as unseen:
-        raise Blind(f"draws by {unseen}", kernel=True) from None
-    script, point = list(recorder.entries), recorder.coordinates()
+    value, script, point = recorded(problem, name, state, recorder, kernel=True)
     old = problem.value(state, name)
     counts = (len(point), recorder.discrete)
     alike = all(e.kind == "logit_beta" and np.all(np.array(e.parameters) == 1.0) for e in script)
