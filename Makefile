@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.ready
-	$(BIN)/python -m ranef.demo --out demo
+	$(BIN)/python -m ranef.cli.demo --out demo
 
 test: $(VENV)/.ready
 	@# One process per core, each with one thread: more would only wait for each other.

@@ -25,16 +25,16 @@ from scipy import stats
 
 import ranef
 from ranef.article import exact, gibbs, simulate
-from ranef.mixed_model import build_model
+from ranef.mixed_model.model import build_model
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.posterior import Request
+from ranef.samplers.sample import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from ranef.mixed_model import Model
+    from ranef.mixed_model.model import Model
 
     Array = NDArray[np.float64]
     Parameter = Literal["sigma2_e", "sigma2_x"]

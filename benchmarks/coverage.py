@@ -19,16 +19,16 @@ import numpy as np
 import pandas as pd
 
 import ranef as rf
-from ranef.answers.shares import bayes_r2, shares
-from ranef.answers.variance_parts import fitted_variance, observed_rows, variance_parts
-from ranef.correlations import partial_correlations
-from ranef.draws import to_tree
-from ranef.mixed_model import build_model
-from ranef.progress import track
+from ranef.answers.variance_components import fitted_variance, observed_rows, variance_parts
+from ranef.answers.variance_shares import bayes_r2, shares
+from ranef.calibration.simulate import draw_parameters, draw_response, with_response
+from ranef.common.progress import track
+from ranef.mixed_model.model import build_model
+from ranef.numerics.correlations import partial_correlations
+from ranef.posterior.source import Source
+from ranef.posterior.tree import to_tree
 from ranef.samplers import SAMPLERS
-from ranef.samplers.posterior import Request
-from ranef.source import Source
-from ranef.verification.simulation import draw_parameters, draw_response, with_response
+from ranef.samplers.sample import Request
 
 DESIGNS = {
     "random intercept": (

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import ranef as rf
-from ranef.table import read_table
+from ranef.data.tables import read_table
 
 HERE = Path(__file__).parent
 

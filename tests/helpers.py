@@ -17,7 +17,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 from scipy.special import ndtr
 
-from ranef.marginal.random_intercept import RandomIntercept
+from ranef.likelihood.random_intercept import RandomIntercept
 
 DATA = Path(__file__).parent / "data"
 QUANTILES = {"q025": 0.025, "q50": 0.5, "q975": 0.975}

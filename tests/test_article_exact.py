@@ -17,9 +17,9 @@ import ranef as rf
 from helpers import errors_of, ess, load_json, load_w, worst
 from ranef import DataError, PriorError
 from ranef.article import SCENARIOS, exact, gibbs
-from ranef.mixed_model import build_model
+from ranef.mixed_model.model import build_model
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.posterior import Request
+from ranef.samplers.sample import Request
 
 NUMBERS = range(1, 9)
 VARIANCES = ("sigma2_e", "sigma2_x")

@@ -12,7 +12,7 @@ import xarray as xr
 from matplotlib import pyplot as plt
 
 import ranef as rf
-from ranef.arguments import brief, is_name, is_number, number, positive, whole_number
+from ranef.common.arguments import brief, is_name, is_number, number, positive, whole_number
 from ranef.errors import nearest
 
 TABLE = pd.DataFrame({"a": [1, 2]})

@@ -22,20 +22,20 @@ from scipy import stats
 
 import ranef as rf
 from ranef.article import gibbs
+from ranef.calibration import experiments, workers
+from ranef.calibration import from_truth as from_truth_module
+from ranef.calibration.exact_pit import exact_pit
+from ranef.calibration.from_truth import start_of
+from ranef.calibration.quantities import of_sample, quantities
+from ranef.calibration.ranks import band, holm, random_rank, uniformity_p_value
+from ranef.calibration.report import pattern
+from ranef.calibration.simulate import draw_parameters, draw_response, with_response
 from ranef.samplers import SAMPLERS, nuts
 from ranef.samplers.gibbs import sampler, variance_steps
 from ranef.samplers.gibbs.linear_steps import draw_effects
 from ranef.samplers.gibbs.products import products_of
 from ranef.samplers.gibbs.variance_steps import draw_residual
-from ranef.samplers.posterior import Request
-from ranef.verification import experiments, workers
-from ranef.verification import from_truth as from_truth_module
-from ranef.verification.calibration_report import pattern
-from ranef.verification.exact_pit import exact_pit
-from ranef.verification.from_truth import start_of
-from ranef.verification.quantities import of_sample, quantities
-from ranef.verification.ranks import band, holm, random_rank, uniformity_p_value
-from ranef.verification.simulation import draw_parameters, draw_response, with_response
+from ranef.samplers.sample import Request
 
 ALPHA = 1e-3
 
@@ -877,7 +877,7 @@ def test_the_plot_has_a_panel_for_each_quantity_and_exact_bands():
 
 
 def test_the_command_prints_the_table_and_resumes(monkeypatch, capsys, tmp_path):
-    from ranef import cli
+    from ranef.cli import commands as cli
 
     rf.datasets.load("Dyestuff").to_csv(tmp_path / "d.csv", index=False)
     monkeypatch.chdir(tmp_path)

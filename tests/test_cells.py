@@ -14,15 +14,15 @@ from scipy import stats
 
 import ranef as rf
 from frames import make_frame
-from ranef.cells import compress
-from ranef.columns import Columns, evaluate
-from ranef.design import FactorLayout, build_design
+from ranef.cells.cells import compress
+from ranef.cells.orthonormal import FactorLayout, build_design
 from ranef.errors import DataError
-from ranef.fixed_effects import FixedTerm
-from ranef.formula import parse_formula
-from ranef.grouping import Factor, GroupColumns
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
+from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.grouping import Factor, GroupColumns
+from ranef.formula.parse import parse_formula
+from ranef.formula.rows import Columns, evaluate
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
 
 FORMULAS = [
     "y ~ 1 + (1|g)",

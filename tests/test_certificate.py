@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ranef.certificate import certify
+from ranef.posterior.certificate import certify
 
 
 def tree(

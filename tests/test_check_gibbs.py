@@ -16,13 +16,13 @@ import ranef as rf
 from ranef import DataError, check_gibbs
 from ranef.article.check import check_article
 from ranef.article.conditionals import article_log_joint, article_state, article_updates
-from ranef.verification import block as block_module
-from ranef.verification.problem import make_problem
-from ranef.verification.quadrature_line import tabulate
-from ranef.verification.recorder import Recorder
-from ranef.verification.replay import compare, read_map
-from ranef.verification.states import asymmetric_states
-from ranef.verification.terms import express
+from ranef.gibbs_check import block as block_module
+from ranef.gibbs_check.explain.formulas import express
+from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.update_map import compare, read_map
+from ranef.gibbs_check.sampler import make_problem
+from ranef.gibbs_check.simulation.line_cdf import tabulate
+from ranef.gibbs_check.states import asymmetric_states
 
 DOCS = (Path(__file__).parents[1] / "docs" / "check-your-sampler.md").read_text()
 SENTENCE = (

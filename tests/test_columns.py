@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ranef.columns import evaluate
 from ranef.errors import DataError, FormulaError, MissingRowsWarning, RanefError
-from ranef.fixed_effects import FixedTerm
-from ranef.formula import parse_formula
+from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.parse import parse_formula
+from ranef.formula.rows import evaluate
 
 N = 12
 DATA = pd.DataFrame(

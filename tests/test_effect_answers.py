@@ -11,8 +11,8 @@ from scipy import stats
 from scipy.optimize import brentq
 
 import ranef as rf
-from ranef import mixtures
 from ranef.answers.shrinkage import raw_effects
+from ranef.numerics import mixtures
 
 
 @pytest.fixture(scope="module")

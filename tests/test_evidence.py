@@ -11,13 +11,13 @@ from scipy.special import gammaln, logsumexp
 
 import ranef as rf
 from helpers import dense_of, posterior_grid
-from ranef.comparison.evidence import improper_priors, log_mass
-from ranef.comparison.group_effect import NoGroupEffect
-from ranef.comparison.strength import in_words, ratio, shown
+from ranef.answers.evidence.group_effect import NoGroupEffect
+from ranef.answers.evidence.marginal_likelihood import improper_priors, log_mass
+from ranef.answers.evidence.scale import in_words, ratio, shown
 from ranef.errors import DataError, PriorError, RanefError, ReliabilityWarning
-from ranef.marginal.mixed import Mixed
-from ranef.mixed_model import build_model
-from ranef.posterior_draws import posterior_draws
+from ranef.likelihood.posterior import Mixed
+from ranef.mixed_model.model import build_model
+from ranef.posterior.draws import posterior_draws
 
 DATA = Path(__file__).parent / "data"
 IG = {"sigma": "variance(invgamma(2, scale=3000))", "1|Batch": "variance(invgamma(1, scale=1000))"}
@@ -249,7 +249,7 @@ def test_improper_priors_are_refused_by_name():
 
 def test_untrusted_weights_are_refused(monkeypatch):
     model, _ = build_model(PENICILLIN, DATA / "Penicillin.csv", PENICILLIN_PRIORS)
-    monkeypatch.setattr("ranef.comparison.evidence.pareto_k", lambda _: 0.9)
+    monkeypatch.setattr("ranef.answers.evidence.marginal_likelihood.pareto_k", lambda _: 0.9)
     with pytest.raises(RanefError, match=r"Pareto k-hat 0\.90"):
         log_mass(model)
 

@@ -14,9 +14,9 @@ from matplotlib.text import Text
 
 import ranef as rf
 from frames import make_frame
+from ranef.calibration.report import Calibration
+from ranef.gibbs_check.report import BlockCheck, GibbsReport
 from ranef.planning.designs import Plan
-from ranef.verification.calibration_report import Calibration
-from ranef.verification.gibbs_report import BlockCheck, GibbsReport
 
 DOSE, ARM, SITE = "Dose of the trial drug [mg/kg]", "Treatment arm", "Research station"
 PRESSURE = "Systolic blood pressure / mmHg (morning, $sitting$)"
@@ -243,7 +243,7 @@ def test_differences_are_told_from_means_and_marked_at_zero(odd):
 
 def test_a_trace_gives_each_level_its_row_unless_they_are_very_many(odd, monkeypatch):
     assert len(odd.plot.trace().axes) == 2 * len(odd.summary())
-    monkeypatch.setattr("ranef.plots._NAMED", 3)
+    monkeypatch.setattr("ranef.answers.plots._NAMED", 3)
     assert len(odd.plot.trace().axes) == 2 * (len(odd.summary()) - 1)
 
 
@@ -271,7 +271,7 @@ def test_rows_that_share_a_value_stand_side_by_side(odd):
 
 @given(st.text("ab |:_\n$", max_size=60), st.integers(1, 20))
 def test_wrapped_text_says_the_same_in_lines_that_are_short(text, width):
-    from ranef.drawing import wrap
+    from ranef.common.figures import wrap
 
     lines = wrap(text, width).split("\n")
     assert all(len(line) <= width for line in lines)

@@ -22,10 +22,10 @@ from scipy import stats
 import ranef as rf
 from frames import make_frame
 from ranef.errors import DataError, ReliabilityWarning
-from ranef.formula import canonical_label, parse_formula
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
-from ranef.summary import decimals
+from ranef.formula.parse import canonical_label, parse_formula
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
+from ranef.posterior.summary import decimals
 
 FORMULA = "y ~ x + f + (1|g)"
 SCALARS = ["Intercept", "x", "f[b]", "f[c]", "1|g_sigma", "sigma"]

@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.new_rows import fitted_rows
-from ranef.posterior_draws import posterior_draws
-from ranef.prediction.checks import group_statistics
-from ranef.prediction.predictive import components, prepare
-from ranef.prediction.residuals import leave_one_out_pit
+from ranef.answers.prediction.check import group_statistics
+from ranef.answers.prediction.predictive import components, prepare
+from ranef.answers.prediction.residuals import leave_one_out_pit
+from ranef.formula.new_rows import fitted_rows
+from ranef.posterior.draws import posterior_draws
 
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.ReliabilityWarning")
 

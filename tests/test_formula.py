@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranef.errors import FormulaError
-from ranef.formula import GroupTerm, canonical_label, parse_formula
+from ranef.formula.parse import GroupTerm, canonical_label, parse_formula
 
 
 def parts(text: str) -> tuple[str, str, list[str]]:

@@ -7,9 +7,9 @@ import pytest
 from scipy import special, stats
 
 from ranef import check_gibbs
-from ranef.verification.problem import make_problem
-from ranef.verification.recorder import Recorder
-from ranef.verification.sweep_replay import read_sweep
+from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.sweep import read_sweep
+from ranef.gibbs_check.sampler import make_problem
 
 
 def crossed(effects=4, rows=60):

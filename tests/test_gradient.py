@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import ranef as rf
-import ranef.marginal.crossed as crossed_module
-from ranef.marginal.gradient import log_density_gradient, log_likelihood_gradient
-from ranef.marginal.mixed import Mixed
-from ranef.marginal.slopes import scale_slope
-from ranef.mixed_model import build_model
-from ranef.parameters import correlation_root
+import ranef.likelihood.structures.crossed as crossed_module
+from ranef.likelihood.gradient import log_density_gradient, log_likelihood_gradient
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.prior_gradient import scale_slope
+from ranef.mixed_model.model import build_model
+from ranef.mixed_model.parameters import correlation_root
 from ranef.priors import scale_prior
 from test_structures import FORMULAS, dense, structures
 
@@ -191,7 +191,7 @@ def test_a_pole_at_a_bound_keeps_its_slope():
 
 
 def test_the_gradients_root_of_a_correlation_matrix_is_the_parameters():
-    from ranef.marginal.gradient import _correlation_moves
+    from ranef.likelihood.gradient import _correlation_moves
 
     z = np.random.default_rng(1).normal(size=(5, 6))
     np.testing.assert_allclose(_correlation_moves(z, 4)[0], correlation_root(z, 4), atol=1e-14)

@@ -7,15 +7,15 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.correlations import (
+from ranef.numerics.correlations import (
     correlation_root,
     draw_lkj,
     log_lkj,
     log_volume,
     partial_correlations,
 )
-from ranef.joint_priors import Shares, inverse_wishart
 from ranef.priors import half_t, scale_prior
+from ranef.priors.joint import Shares, inverse_wishart
 
 
 def covariance(log_sd, z):

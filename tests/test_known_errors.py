@@ -13,16 +13,16 @@ from scipy import integrate, optimize, stats
 
 import ranef as rf
 from helpers import errors_of, worst
-from ranef.cells import compress
+from ranef.cells.cells import compress
 from ranef.errors import DataError, IdentifiabilityError, IdentifiabilityWarning, PriorError
-from ranef.marginal.mixed import Mixed
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
-from ranef.parameters import Layout
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
+from ranef.mixed_model.parameters import Layout
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.expensive import interpolate
-from ranef.samplers.independence import sample_independent, starts
-from ranef.samplers.posterior import Request
+from ranef.samplers.independent.general import sample_independent, starts
+from ranef.samplers.independent.interpolate import interpolate
+from ranef.samplers.sample import Request
 
 # Rubin (1981), Journal of Educational Statistics 6, 377: effects of coaching in eight schools.
 Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
@@ -377,7 +377,7 @@ def test_command_line_takes_standard_errors(tmp_path):
     SCHOOLS.to_csv(tmp_path / "schools.csv", index=False)
     arguments = [str(tmp_path / "schools.csv"), FORMULA, "--se", "se", "--out", str(tmp_path / "o")]
     made = subprocess.run(
-        [sys.executable, "-c", "from ranef.cli import main; main()", "fit", *arguments],
+        [sys.executable, "-c", "from ranef.cli.commands import main; main()", "fit", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -13,15 +13,15 @@ from scipy import integrate, linalg, stats
 from scipy.special import logsumexp
 
 import ranef as rf
-from ranef.comparison.leave_one_out import bridge
-from ranef.comparison.left_out_groups import group_densities
-from ranef.comparison.left_out_rows import row_densities
-from ranef.comparison.units import units_of
+from ranef.answers.leave_one_out.groups import group_densities
+from ranef.answers.leave_one_out.loo import bridge
+from ranef.answers.leave_one_out.rows import row_densities
+from ranef.answers.leave_one_out.units import units_of
 from ranef.errors import DataError, ImproperPosteriorError, ReliabilityWarning
-from ranef.marginal.crossed import Crossed
-from ranef.marginal.mixed import Mixed
-from ranef.mixed_model import build_model
-from ranef.posterior_draws import posterior_draws
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.structures.crossed import Crossed
+from ranef.mixed_model.model import build_model
+from ranef.posterior.draws import posterior_draws
 
 DATA = Path(__file__).parent / "data"
 SLEEP = "Reaction ~ Days + (Days|Subject)"
@@ -357,10 +357,10 @@ def test_what_cannot_be_left_out_is_said(sleep):
 
 
 def test_designs_too_large_say_so(monkeypatch, sleep):
-    monkeypatch.setattr("ranef.comparison.leave_one_out._MOST_UNITS", 100)
+    monkeypatch.setattr("ranef.answers.leave_one_out.loo._MOST_UNITS", 100)
     with pytest.raises(DataError, match=r"180 rows cannot be left out one by one.*'Subject'"):
         sleep.loo()
-    monkeypatch.setattr("ranef.comparison.leave_one_out._SECONDS", 1e-9)
+    monkeypatch.setattr("ranef.answers.leave_one_out.loo._SECONDS", 1e-9)
     with pytest.raises(DataError, match="Leaving out each of 18 levels of Subject would take"):
         sleep.loo("Subject")
 

@@ -13,12 +13,12 @@ from scipy.special import betaln, gammaln, logsumexp
 import ranef as rf
 from helpers import batch_scores
 from ranef import RanefError
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
-from ranef.samplers.conditional import integrate_conditional
-from ranef.samplers.line import integrate_line
-from ranef.samplers.loglinear import build_log_linear
-from ranef.samplers.metropolis import accept
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
+from ranef.numerics.conditional_quadrature import integrate_conditional
+from ranef.numerics.log_linear import build_log_linear
+from ranef.numerics.metropolis import accept
+from ranef.numerics.quadrature import integrate_line
 
 ALPHA = 1e-3  # of each Kolmogorov-Smirnov test; seeds are fixed
 

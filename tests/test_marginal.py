@@ -17,12 +17,12 @@ from scipy import integrate, stats
 
 import ranef as rf
 from helpers import dense_of, load_json, posterior_grid
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.marginal.stack import cholesky, solve_lower, solve_upper
-from ranef.mixed_model import build_model
-from ranef.samplers.effects import effect_moments
-from ranef.samplers.line import integrate_line
-from ranef.samplers.posterior import Points
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
+from ranef.numerics.batched_linalg import cholesky, solve_lower, solve_upper
+from ranef.numerics.quadrature import integrate_line
+from ranef.samplers.independent.random_intercept_effects import effect_moments
+from ranef.samplers.sample import Points
 
 IG = rf.variance(stats.invgamma(1.5, scale=0.8))
 OTHER_IG = rf.variance(stats.invgamma(0.7, scale=2.0))

@@ -12,12 +12,12 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 import ranef as rf
-from ranef.marginal.boxes import LogBox, PlainBox
-from ranef.marginal.mixed import Mixed
-from ranef.mixed_model import build_model
+from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
+from ranef.likelihood.posterior import Mixed
+from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers import expensive as expensive_module
-from ranef.samplers.posterior import Request
+from ranef.samplers.independent import interpolate as expensive_module
+from ranef.samplers.sample import Request
 
 DATA = Path(__file__).parent / "data"
 JAGS = json.loads((DATA / "reference.json").read_text())["posteriors_jags"]

@@ -20,8 +20,8 @@ from ranef.errors import (
     ImproperPosteriorError,
     PriorError,
 )
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
 from ranef.priors import scale_prior
 
 

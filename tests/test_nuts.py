@@ -15,16 +15,16 @@ from scipy.special import logsumexp
 
 import ranef as rf
 import ranef.samplers.exact as exact_module
-import ranef.samplers.independence as independence_module
+import ranef.samplers.independent.general as independence_module
 import ranef.samplers.nuts as nuts_module
-from ranef.marginal.mixed import Mixed
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
 from ranef.samplers.bounds import Bounds, bounds_of
-from ranef.samplers.coverage import shortfall
-from ranef.samplers.mixture import Mixture, fit_mixture
-from ranef.samplers.posterior import Request, Sample
+from ranef.samplers.independent.mixture import Mixture, fit_mixture
+from ranef.samplers.proposal_quality import shortfall
+from ranef.samplers.sample import Request, Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
 

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef import goals
-from ranef.goals import Posterior, parse_goal, quantiles
+from ranef.numerics.log_linear import build_log_linear
+from ranef.planning import criteria as goals
 from ranef.planning.balanced import (
     Balanced,
     balanced_model,
@@ -18,8 +18,8 @@ from ranef.planning.balanced import (
     simulate_slopes,
     spread_of_x,
 )
+from ranef.planning.criteria import Posterior, parse_goal, quantiles
 from ranef.planning.designs import Plan
-from ranef.samplers.loglinear import build_log_linear
 
 PRIORS = {"sigma": "half_t(1.5)", "group_sd": "half_t(1.5)"}
 

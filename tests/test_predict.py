@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef import mixtures
-from ranef.expressions import model_matrix, parse_side
-from ranef.new_rows import fitted_rows, new_rows
-from ranef.posterior_draws import posterior_draws
-from ranef.prediction import predictive
-from ranef.prediction.predictive import components, prepare
+from ranef.answers.prediction import predictive
+from ranef.answers.prediction.predictive import components, prepare
+from ranef.formula.expressions import model_matrix, parse_side
+from ranef.formula.new_rows import fitted_rows, new_rows
+from ranef.numerics import mixtures
+from ranef.posterior.draws import posterior_draws
 
 # Tests of how rows are read take few draws.
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.ReliabilityWarning")

@@ -12,7 +12,7 @@ from scipy import integrate, stats
 
 import ranef as rf
 from ranef.errors import PriorError
-from ranef.mixed_model import build_model
+from ranef.mixed_model.model import build_model
 from ranef.priors import (
     CoefficientPrior,
     Power,

@@ -28,11 +28,11 @@ from helpers import (
     worst,
 )
 from ranef.article import gibbs
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import build_model
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers.effects import effect_moments
-from ranef.samplers.posterior import Points, Request
+from ranef.samplers.independent.random_intercept_effects import effect_moments
+from ranef.samplers.sample import Points, Request
 
 CHAINS = 64
 

@@ -9,13 +9,13 @@ from scipy import stats
 
 import ranef as rf
 from frames import make_frame
-from ranef.posterior_draws import posterior_draws
-from ranef.sensitivity.power_scaling import (
+from ranef.answers.sensitivity.power_scaling import (
     log_likelihood_given,
     log_prior_density,
     power_scaling_sensitivity,
 )
-from ranef.sensitivity.refits import FITTED
+from ranef.answers.sensitivity.refits import FITTED
+from ranef.posterior.draws import posterior_draws
 
 INTERCEPT = "y ~ x + (1|g)"
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.posterior_draws import posterior_draws
+from ranef.posterior.draws import posterior_draws
 
 CASES = {
     "slopes": ("`reaction/ms` ~ x + f + (x|g)", {}),

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy import linalg
 
-import ranef.marginal.crossed as crossed_module
-from ranef.correlations import correlation_root
-from ranef.marginal.crossed import Crossed
-from ranef.marginal.mixed import Mixed, choose_structure
-from ranef.marginal.one_factor import OneFactor
-from ranef.marginal.small_rest import SmallRest
-from ranef.mixed_model import build_model
+import ranef.likelihood.structures.crossed as crossed_module
+from ranef.likelihood.posterior import Mixed, choose_structure
+from ranef.likelihood.structures.crossed import Crossed
+from ranef.likelihood.structures.one_factor import OneFactor
+from ranef.likelihood.structures.small_remainder import SmallRest
+from ranef.mixed_model.model import build_model
+from ranef.numerics.correlations import correlation_root
 
 # Labels 0, 1, 2 of crossed factors look like those of nested ones.
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")

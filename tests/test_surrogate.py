@@ -6,12 +6,12 @@ import pytest
 from arviz_stats.base import array_stats
 
 import ranef as rf
-from ranef.marginal.boxes import LogBox, PlainBox
-from ranef.marginal.mixed import Mixed
-from ranef.mixed_model import build_model
+from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
+from ranef.likelihood.posterior import Mixed
+from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS, expensive
-from ranef.samplers.independence import sample_independent, starts
-from ranef.samplers.posterior import Request
+from ranef.samplers.independent.general import sample_independent, starts
+from ranef.samplers.sample import Request
 
 FORMULAS = {
     "slopes": "y ~ x + (x|g)",

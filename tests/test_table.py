@@ -15,12 +15,12 @@ import pytest
 
 import ranef as rf
 from frames import make_frame
-from ranef.columns import evaluate
+from ranef.data.tables import drop_missing, read_table, require_numbers
 from ranef.errors import DataError, MissingRowsWarning
-from ranef.formula import parse_formula
-from ranef.grouping import group_codes
-from ranef.mixed_model import build_model
-from ranef.table import drop_missing, read_table, require_numbers
+from ranef.formula.grouping import group_codes
+from ranef.formula.parse import parse_formula
+from ranef.formula.rows import evaluate
+from ranef.mixed_model.model import build_model
 
 
 def write(folder, text, name="data.csv", encoding="utf-8"):

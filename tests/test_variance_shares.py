@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import ranef as rf
-from ranef.answers.variance_parts import fitted_variance
+from ranef.answers.variance_components import fitted_variance
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
 loaded = importlib.util.spec_from_file_location("coverage", SCRIPT)

@@ -15,8 +15,6 @@ from scipy import linalg, stats
 
 import ranef as rf
 from frames import make_frame
-from ranef.aliasing import aliased_columns
-from ranef.columns import evaluate
 from ranef.errors import (
     AliasedWarning,
     DataError,
@@ -26,9 +24,11 @@ from ranef.errors import (
     PriorError,
     SingleRowWarning,
 )
-from ranef.formula import parse_formula
-from ranef.mixed_model import build_model
-from ranef.summary import count_levels
+from ranef.formula.parse import parse_formula
+from ranef.formula.rows import evaluate
+from ranef.mixed_model.model import build_model
+from ranef.numerics.linear_dependence import aliased_columns
+from ranef.posterior.summary import count_levels
 
 DATA = Path(__file__).parent / "data"
 
@@ -149,7 +149,7 @@ def test_fit_tells_what_was_dropped(tmp_path):
 
 def test_command_line_drops_aliased_columns(tmp_path):
     aliased_frame().to_csv(tmp_path / "d.csv", index=False)
-    command = [sys.executable, "-c", "from ranef.cli import main; main()", "fit"]
+    command = [sys.executable, "-c", "from ranef.cli.commands import main; main()", "fit"]
     command += [str(tmp_path / "d.csv"), "y ~ x + x2 + (1|g)", "--out", str(tmp_path / "o")]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2

@@ -11,11 +11,11 @@ from ranef.version import __version__
 # seconds, and `ranef --help` or a plain import should not.
 _HOMES = {
     "AliasedWarning": "errors",
-    "Calibration": "verification.calibration_report",
+    "Calibration": "calibration.report",
     "CalibrationError": "errors",
-    "BayesFactor": "fit_comparison",
+    "BayesFactor": "fitting.compare",
     "DataError": "errors",
-    "Fit": "fit_object",
+    "Fit": "fitting.result",
     "FormulaError": "errors",
     "GaugeStudy": "gauge.study",
     "IdentifiabilityError": "errors",
@@ -27,27 +27,27 @@ _HOMES = {
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
     "SingleRowWarning": "errors",
-    "bayes_factor": "fit_comparison",
-    "compare": "fit_comparison",
+    "bayes_factor": "fitting.compare",
+    "compare": "fitting.compare",
     "dirichlet": "priors",
-    "check_gibbs": "verification.check",
-    "calibrate": "verification.sbc",
-    "fit": "fitting",
+    "check_gibbs": "gibbs_check.check",
+    "calibrate": "calibration.sbc",
+    "fit": "fitting.fit",
     "flat": "priors",
     "gauge_rr": "gauge.study",
-    "geweke": "verification.geweke",
+    "geweke": "calibration.geweke",
     "half_t": "priors",
     "jeffreys": "priors",
     "lkj": "priors",
-    "load": "fit_object",
-    "model": "modelling",
-    "MixedModel": "modelling",
+    "load": "fitting.result",
+    "model": "fitting.model",
+    "MixedModel": "fitting.model",
     "Plan": "planning.designs",
-    "Sensitivity": "sensitivity.refits",
+    "Sensitivity": "answers.sensitivity.refits",
     "plan": "planning.designs",
     "variance": "priors",
 }
-_MODULES = ("article", "datasets", "goals")
+_MODULES = {"article": "article", "datasets": "datasets", "goals": "planning.criteria"}
 
 __all__ = [
     "AliasedWarning",
@@ -93,7 +93,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ranef import article, datasets, goals
+    from ranef import article, datasets
+    from ranef.answers.sensitivity.refits import Sensitivity
+    from ranef.calibration.geweke import geweke
+    from ranef.calibration.report import Calibration
+    from ranef.calibration.sbc import calibrate
     from ranef.errors import (
         AliasedWarning,
         CalibrationError,
@@ -109,18 +113,15 @@ if TYPE_CHECKING:
         ReliabilityWarning,
         SingleRowWarning,
     )
-    from ranef.fit_comparison import BayesFactor, bayes_factor, compare
-    from ranef.fit_object import Fit, load
-    from ranef.fitting import fit
+    from ranef.fitting.compare import BayesFactor, bayes_factor, compare
+    from ranef.fitting.fit import fit
+    from ranef.fitting.model import MixedModel, model
+    from ranef.fitting.result import Fit, load
     from ranef.gauge.study import GaugeStudy, gauge_rr
-    from ranef.modelling import MixedModel, model
+    from ranef.gibbs_check.check import check_gibbs
+    from ranef.planning import criteria as goals
     from ranef.planning.designs import Plan, plan
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
-    from ranef.sensitivity.refits import Sensitivity
-    from ranef.verification.calibration_report import Calibration
-    from ranef.verification.check import check_gibbs
-    from ranef.verification.geweke import geweke
-    from ranef.verification.sbc import calibrate
 
 
 def __getattr__(name: str) -> Any:
@@ -129,7 +130,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        return import_module(f"ranef.{name}")
+        return import_module(f"ranef.{_MODULES[name]}")
     raise AttributeError(f"module 'ranef' has no attribute {name!r}")
 
 

@@ -1,5 +1,5 @@
 """`python -m ranef`: the command line where its script is not on the path."""
 
-from ranef.cli import main
+from ranef.cli.commands import main
 
 main()

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef import mixtures
 from ranef.answers.level_posterior import differences, highest, levels_given, places
-from ranef.arguments import brief, is_number
+from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
-from ranef.posterior_draws import posterior_draws
-from ranef.summary import check_prob, effects_table, percent
+from ranef.numerics import mixtures
+from ranef.posterior.draws import posterior_draws
+from ranef.posterior.summary import check_prob, effects_table, percent
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.mixed_model import Model
-    from ranef.posterior_draws import PosteriorDraws
-    from ranef.source import Source
+    from ranef.mixed_model.model import Model
+    from ranef.posterior.draws import PosteriorDraws
+    from ranef.posterior.source import Source
 
 __all__ = ["Question", "answer_effects"]
 

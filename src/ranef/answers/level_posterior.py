@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.progress import track
-from ranef.samplers.moments import given_parameters, thinned
+from ranef.common.progress import track
+from ranef.samplers.conditional_moments import given_parameters, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ranef.posterior_draws import PosteriorDraws
-    from ranef.types import Array, IntArray
+    from ranef.common.array_types import Array, IntArray
+    from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["differences", "highest", "joint_draws", "levels_given", "places", "usable"]
 
@@ -39,8 +39,8 @@ def levels_given(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple
     Parameters
     ----------
     posterior
-        Draws of the variance parameters. Large designs use every k-th, as
-        `ranef.samplers.moments.mixed_moments` does, so that some 10 million numbers are held.
+        Draws of the variance parameters. Large designs use every k-th, so that some 10 million
+        numbers are held, as `ranef.samplers.conditional_moments.mixed_moments` does.
     names
         Effects, such as `1|g`.
 

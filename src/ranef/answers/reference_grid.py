@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.arguments import brief, is_number
+from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
-from ranef.expressions import model_matrix, parse_side, variables
-from ranef.fixed_effects import tidy
-from ranef.source import rows_at_hand
+from ranef.formula.expressions import model_matrix, parse_side, variables
+from ranef.formula.fixed_effects import tidy
+from ranef.posterior.source import rows_at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from ranef.source import Source
-    from ranef.types import Array
+    from ranef.common.array_types import Array
+    from ranef.posterior.source import Source
 
 __all__ = ["FixedPart", "group_squares", "hold"]
 

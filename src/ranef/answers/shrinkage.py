@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.answers.variance_parts import term_columns
-from ranef.posterior_draws import posterior_draws
-from ranef.summary import effects_table
+from ranef.answers.variance_components import term_columns
+from ranef.posterior.draws import posterior_draws
+from ranef.posterior.summary import effects_table
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ranef.source import Source
-    from ranef.types import Array
+    from ranef.common.array_types import Array
+    from ranef.posterior.source import Source
 
 __all__ = ["raw_effects"]
 

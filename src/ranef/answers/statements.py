@@ -21,7 +21,7 @@ from ranef.errors import DataError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["Probability", "Statement", "read_statement"]
 

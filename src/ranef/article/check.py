@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ranef.article.conditionals import article_log_joint, article_state, article_updates
 from ranef.article.simulate import simulate
-from ranef.verification.check import check_gibbs
+from ranef.gibbs_check.check import check_gibbs
 
 if TYPE_CHECKING:
-    from ranef.types import Seed
-    from ranef.verification.gibbs_report import GibbsReport
+    from ranef.common.array_types import Seed
+    from ranef.gibbs_check.report import GibbsReport
 
 __all__ = ["check_article"]
 

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
-from ranef.arguments import generator, whole_number
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
-from ranef.cells import Cells
+from ranef.cells.cells import Cells
+from ranef.common.arguments import generator, whole_number
 from ranef.errors import DataError
-from ranef.fixed_effects import FixedTerm
-from ranef.formula import parse_formula
-from ranef.grouping import GroupColumns
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import model_from_cells
+from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.grouping import GroupColumns
+from ranef.formula.parse import parse_formula
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import model_from_cells
 from ranef.priors import variance
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.posterior import Request
+from ranef.samplers.sample import Request
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ranef.mixed_model import Model
-    from ranef.samplers.posterior import Points
-    from ranef.types import Array, Seed
+    from ranef.common.array_types import Array, Seed
+    from ranef.mixed_model.model import Model
+    from ranef.samplers.sample import Points
 
 __all__ = ["ExactResult", "exact"]
 

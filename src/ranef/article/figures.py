@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ranef.article.study import ScenarioResult
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["SYMBOLS", "density_figure", "trace_figure"]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ranef.arguments import choice, generator, positive, whole_number
+from ranef.common.arguments import choice, generator, positive, whole_number
+from ranef.common.progress import track
 from ranef.errors import DataError, PriorError
-from ranef.progress import track
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ranef.types import Array, Seed
+    from ranef.common.array_types import Array, Seed
 
 __all__ = ["GibbsResult", "check_measurements", "gibbs"]
 

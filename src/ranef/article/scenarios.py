@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ranef.article.simulate import simulate
 
 if TYPE_CHECKING:
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["SCENARIOS", "Scenario"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
-from ranef.arguments import number, whole_number
+from ranef.common.arguments import number, whole_number
 
 if TYPE_CHECKING:
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["simulate"]
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.arguments import brief, whole_number
 from ranef.article.exact import ExactResult, exact
 from ranef.article.gibbs import GibbsResult, gibbs
 from ranef.article.scenarios import SCENARIOS, Scenario
+from ranef.common.arguments import brief, whole_number
+from ranef.common.progress import track
 from ranef.errors import DataError
-from ranef.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

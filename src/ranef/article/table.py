@@ -11,7 +11,7 @@ from ranef.article.study import WAYS
 
 if TYPE_CHECKING:
     from ranef.article.study import Study
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["Cell", "Row", "study_rows"]
 

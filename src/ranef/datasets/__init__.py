@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
-from ranef.arguments import brief, is_name
+from ranef.common.arguments import brief, is_name
+from ranef.data.tables import read_table
 from ranef.errors import DataError, nearest
-from ranef.table import read_table
 
 if TYPE_CHECKING:
     import pandas as pd

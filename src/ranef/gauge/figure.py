@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.drawing import name_levels, panels, with_legend, wrap
+from ranef.common.figures import name_levels, panels, with_legend, wrap
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ranef.types import Array
+    from ranef.common.array_types import Array
 
 __all__ = ["draw_gauge", "range_moments"]
 

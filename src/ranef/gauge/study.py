@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.arguments import mapping, positive
+from ranef.common.arguments import mapping, positive
+from ranef.common.stored_names import stored_name
+from ranef.data.tables import check_column, drop_missing, read_table, require_numbers
 from ranef.errors import DataError, IdentifiabilityError, PriorError, nearest
-from ranef.fitting import fit
+from ranef.fitting.fit import fit
+from ranef.posterior.summary import check_prob, decimals, percent
 from ranef.priors import half_t
-from ranef.stored_names import stored_name
-from ranef.summary import check_prob, decimals, percent
-from ranef.table import check_column, drop_missing, read_table, require_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from ranef.fit_object import Fit
-    from ranef.types import Array, Seed
+    from ranef.common.array_types import Array, Seed
+    from ranef.fitting.result import Fit
 
 __all__ = ["GaugeStudy", "gauge_rr"]
 

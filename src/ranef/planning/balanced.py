@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.cells import Cells
+from ranef.cells.cells import Cells
 from ranef.errors import IdentifiabilityWarning
-from ranef.fixed_effects import FixedTerm
-from ranef.formula import parse_formula
-from ranef.goals import Posterior
-from ranef.grouping import GroupColumns
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.mixed_model import model_from_cells
+from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.grouping import GroupColumns
+from ranef.formula.parse import parse_formula
+from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.model import model_from_cells
+from ranef.numerics.quadrature import integrate_line
+from ranef.planning.criteria import Posterior
 from ranef.priors import half_t
-from ranef.samplers.line import integrate_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ranef.mixed_model import Model
-    from ranef.types import Array
+    from ranef.common.array_types import Array
+    from ranef.mixed_model.model import Model
 
 __all__ = ["Balanced", "balanced_model", "balanced_posterior", "simulate_means", "simulate_slopes"]
 

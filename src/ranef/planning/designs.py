@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.arguments import (
+from ranef.common.arguments import (
     brief,
     generator,
     is_number,
@@ -22,9 +22,9 @@ from ranef.arguments import (
     share,
     whole_number,
 )
-from ranef.drawing import panels, with_legend
+from ranef.common.figures import panels, with_legend
+from ranef.common.progress import track
 from ranef.errors import DataError, PriorError, nearest
-from ranef.goals import Goal, parse_goal
 from ranef.planning.balanced import (
     balanced_model,
     balanced_posterior,
@@ -32,8 +32,8 @@ from ranef.planning.balanced import (
     simulate_slopes,
     spread_of_x,
 )
+from ranef.planning.criteria import Goal, parse_goal
 from ranef.priors import parse_prior, scale_prior
-from ranef.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from ranef.types import Array, Seed
+    from ranef.common.array_types import Array, Seed
 
 __all__ = ["Plan", "plan"]
 

@@ -6,7 +6,7 @@ what the engine reads from it (`engine`).
 
 from __future__ import annotations
 
-from ranef.priors.engine import (
+from ranef.priors.scale import (
     CoefficientPrior,
     ScalePrior,
     coefficient_prior,
@@ -14,7 +14,7 @@ from ranef.priors.engine import (
     lkj_shape,
     scale_prior,
 )
-from ranef.priors.kinds import (
+from ranef.priors.stated import (
     LKJ,
     Dirichlet,
     Power,

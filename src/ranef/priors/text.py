@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING, Any
 
 from ranef.errors import PriorError, nearest
-from ranef.priors.kinds import (
+from ranef.priors.stated import (
     dirichlet,
     flat,
     half_t,

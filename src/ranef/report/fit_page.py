@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from ranef.posterior.summary import count_levels, decimals, model_notes
 from ranef.report.page import render
 from ranef.report.picture import inline_png, inline_svg
-from ranef.summary import count_levels, decimals, model_notes
 
 if TYPE_CHECKING:
-    from ranef.fit_object import Fit
+    from ranef.fitting.result import Fit
 
 __all__ = ["fit_page", "fit_section"]
 

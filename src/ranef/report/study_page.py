@@ -10,14 +10,14 @@ from ranef.article.figures import density_figure, trace_figure
 from ranef.article.story import tell
 from ranef.article.study import WAYS
 from ranef.article.table import study_rows
-from ranef.progress import track
+from ranef.common.progress import track
 from ranef.report.fit_page import fit_section
 from ranef.report.page import render
 from ranef.report.picture import inline_png, inline_svg
 
 if TYPE_CHECKING:
     from ranef.article.study import Study
-    from ranef.fit_object import Fit
+    from ranef.fitting.result import Fit
 
 __all__ = ["study_page"]
 

@@ -11,8 +11,8 @@ from ranef.samplers.nuts import sample_nuts
 if TYPE_CHECKING:
     import numpy as np
 
-    from ranef.mixed_model import Model
-    from ranef.samplers.posterior import Request, Sample
+    from ranef.mixed_model.model import Model
+    from ranef.samplers.sample import Request, Sample
 
 __all__ = ["SAMPLERS", "Sampler"]
 

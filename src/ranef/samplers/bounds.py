@@ -17,8 +17,8 @@ from scipy.special import expit, log_expit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ranef.parameters import Layout
-    from ranef.types import Array
+    from ranef.common.array_types import Array
+    from ranef.mixed_model.parameters import Layout
 
     Mask = NDArray[np.bool_]
 

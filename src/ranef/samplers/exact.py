@@ -6,18 +6,18 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ranef.marginal.mixed import Mixed
-from ranef.progress import status
-from ranef.samplers.coverage import LARGEST_ERROR, shortfall
-from ranef.samplers.independence import sample_independent
+from ranef.common.progress import status
+from ranef.likelihood.posterior import Mixed
+from ranef.samplers.independent.general import sample_independent
+from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
-from ranef.samplers.ratio import sample_ratio
+from ranef.samplers.proposal_quality import LARGEST_ERROR, shortfall
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ranef.mixed_model import Model
-    from ranef.samplers.posterior import Request, Sample
+    from ranef.mixed_model.model import Model
+    from ranef.samplers.sample import Request, Sample
 
 __all__ = ["sample_exact"]
 

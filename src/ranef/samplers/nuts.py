@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logsumexp
 
+from ranef.common.progress import status
+from ranef.common.random_streams import split_stream
 from ranef.errors import RanefError
-from ranef.marginal.gradient import log_density_gradient
-from ranef.marginal.mixed import Mixed
-from ranef.progress import status
+from ranef.likelihood.gradient import log_density_gradient
+from ranef.likelihood.posterior import Mixed
+from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
-from ranef.samplers.given_parameters import draw_given
-from ranef.samplers.independence import refuse_perfect_fit, starts
-from ranef.samplers.mode import find_modes
-from ranef.streams import split_stream
+from ranef.samplers.complete import draw_given
+from ranef.samplers.independent.general import refuse_perfect_fit, starts
 
 if TYPE_CHECKING:
-    from ranef.mixed_model import Model
+    from ranef.common.array_types import Array
+    from ranef.mixed_model.model import Model
     from ranef.samplers.bounds import Bounds
-    from ranef.samplers.posterior import Request, Sample
-    from ranef.types import Array
+    from ranef.samplers.sample import Request, Sample
 
 __all__ = ["has_nuts", "nuts_seconds", "sample_nuts"]
 

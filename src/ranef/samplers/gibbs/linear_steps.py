@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from ranef.common.array_types import Array
     from ranef.samplers.gibbs.products import Products
     from ranef.samplers.gibbs.state import State
-    from ranef.types import Array
 
 __all__ = ["draw_coefficients", "draw_effects", "residual_squares", "translate"]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.marginal.blocks import cross_block, factor_block, total_products
+from ranef.likelihood.structures.factor_blocks import cross_block, factor_block, total_products
 
 if TYPE_CHECKING:
-    from ranef.marginal.blocks import CrossBlock, FactorBlock
-    from ranef.mixed_model import Model
-    from ranef.types import Array
+    from ranef.common.array_types import Array
+    from ranef.likelihood.structures.factor_blocks import CrossBlock, FactorBlock
+    from ranef.mixed_model.model import Model
 
 __all__ = ["Products", "products_of"]
 

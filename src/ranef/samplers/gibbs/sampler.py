@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.marginal.mixed import Mixed
-from ranef.marginal.random_intercept import RandomIntercept
-from ranef.progress import track
+from ranef.common.progress import track
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.samplers.gibbs.linear_steps import draw_coefficients, draw_effects, translate
 from ranef.samplers.gibbs.products import products_of
 from ranef.samplers.gibbs.state import dispersed, given
 from ranef.samplers.gibbs.variance_steps import draw_residual, draw_scale, draw_term
-from ranef.samplers.posterior import Sample
+from ranef.samplers.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ranef.mixed_model import Model
+    from ranef.common.array_types import Array
+    from ranef.mixed_model.model import Model
     from ranef.samplers.gibbs.products import Products
     from ranef.samplers.gibbs.state import State
-    from ranef.samplers.posterior import Request
-    from ranef.types import Array
+    from ranef.samplers.sample import Request
 
     Step = Callable[[State, np.random.Generator], State]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from ranef.common.array_types import Array
     from ranef.priors import ScalePrior
     from ranef.samplers.gibbs.products import Products
-    from ranef.samplers.posterior import Start
-    from ranef.types import Array
+    from ranef.samplers.sample import Start
 
 __all__ = ["State", "dispersed", "given"]
 
@@ -23,7 +23,7 @@ class State:
     Attributes
     ----------
     eta
-        Vector of `ranef.parameters.Layout`, shape (chains, d).
+        Vector of `ranef.mixed_model.parameters.Layout`, shape (chains, d).
     beta
         Coefficients in the coordinates of `Products`, shape (chains, p).
     effects

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.correlations import correlation_root
+from ranef.numerics.correlations import correlation_root
 from ranef.samplers.gibbs.linear_steps import residual_squares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ranef.common.array_types import Array
     from ranef.priors import ScalePrior
     from ranef.samplers.gibbs.products import Products
     from ranef.samplers.gibbs.state import State
-    from ranef.types import Array
 
 __all__ = ["draw_residual", "draw_scale", "draw_term"]
 

@@ -1,0 +1,285 @@
+"""Linear combinations of coefficients: normal given the variance parameters, mixed over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations as pairs_of
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.answers.reference_grid import FixedPart, hold
+from ranef.common.arguments import brief, is_number, mapping, names_list, number
+from ranef.common.figures import interval_figure
+from ranef.errors import DataError, nearest
+from ranef.numerics import mixtures
+from ranef.posterior.draws import posterior_draws
+from ranef.posterior.summary import check_prob, format_rows, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from ranef.common.array_types import Array
+    from ranef.formula.fixed_effects import FixedTerm
+    from ranef.mixed_model.model import Model
+    from ranef.posterior.draws import PosteriorDraws
+    from ranef.posterior.source import Source
+
+__all__ = ["Combinations", "contrast", "marginal_means"]
+
+# Seconds, by a count of operations, beyond which stored draws stand in for conditional moments.
+_SECONDS = 4.0
+# Combinations of levels that a grid of marginal means may have.
+_GRID = 100_000
+
+
+@dataclass(frozen=True)
+class Combinations:
+    """Posterior of linear combinations of coefficients, in units of the response.
+
+    Attributes
+    ----------
+    labels
+        Name of each of the m combinations.
+    weights
+        Weight of each coefficient, shape (m, p).
+    constant
+        What is added, shape (m,): the mean offset for means, zero for contrasts.
+    center, root
+        Mean of the coefficients given each draw of the variance parameters, shape (n, p), and a
+        square root of their covariance, shape (n, p, p). Where those would take long the means are
+        plain draws, and root is zero.
+    prob
+        Probability of the equal-tailed intervals.
+    title
+        What the index of the table is called.
+    response
+        The response, as tables and figures name it.
+    compares
+        Whether they are differences or contrasts, which at zero say that nothing differs.
+    """
+
+    labels: tuple[str, ...]
+    weights: Array
+    constant: Array
+    center: Array
+    root: Array
+    prob: float
+    title: str
+    response: str
+    compares: bool = False
+
+    @cached_property
+    def given(self) -> tuple[Array, Array]:
+        """Mean and sd of each combination given each draw, shape (n, m) each."""
+        spread = np.einsum("mi,nij->nmj", self.weights, self.root)
+        sd = np.sqrt(np.einsum("nmj,nmj->nm", spread, spread))
+        return self.center @ self.weights.T + self.constant, sd
+
+    def table(self) -> pd.DataFrame:
+        """Mean, sd, median, equal-tailed interval and probability above zero of each."""
+        import pandas as pd
+
+        low, high = check_prob(self.prob)
+        mean, sd = mixtures.moments(*self.given)
+        lower, middle, upper = mixtures.quantiles(*self.given, (low, 0.5, high))
+        return pd.DataFrame(
+            {
+                "mean": mean,
+                "sd": sd,
+                percent(low): lower,
+                "median": middle,
+                percent(high): upper,
+                "P(> 0)": mixtures.above(*self.given, 0.0),
+            },
+            index=pd.Index(self.labels, name=self.title),
+        )
+
+    def pairs(self) -> Combinations:
+        """Differences of all pairs, the later less the earlier."""
+        made = list(pairs_of(range(len(self.labels)), 2))
+        if not made:
+            raise DataError("There is one combination, so no pair to compare.")
+        first, second = np.array(made).T
+        labels = tuple(f"{self.labels[b]} - {self.labels[a]}" for a, b in made)
+        return Combinations(
+            labels,
+            self.weights[second] - self.weights[first],
+            self.constant[second] - self.constant[first],
+            self.center,
+            self.root,
+            self.prob,
+            "difference",
+            self.response,
+            compares=True,
+        )
+
+    def plot(self) -> Figure:
+        """Posterior medians and intervals, with zero marked for differences and contrasts."""
+        table = self.table()
+        what = f"{self.title} in {self.response}" if self.compares else self.response
+        return interval_figure(
+            self.labels,
+            *(table.iloc[:, i].to_numpy() for i in (3, 2, 4)),
+            xlabel=f"{what} (median, {self.prob:.0%} interval)",
+            ylabel=self.title,
+            zero=self.compares,
+        )
+
+    def __str__(self) -> str:
+        """The table a statistician would paste."""
+        return format_rows(self.table())
+
+    __repr__ = __str__
+
+
+def contrast(
+    tree: xr.DataTree, source: Source, weights: Mapping[str, Any], prob: float
+) -> Combinations:
+    """Combine coefficients; see `ranef.Fit.contrast`.
+
+    Raises
+    ------
+    DataError
+        If a name is no coefficient, a weight no number, or prob not between 0 and 1.
+    """
+    check_prob(prob)
+    if not isinstance(weights, Mapping) or not weights:
+        raise DataError(
+            f"A contrast is {brief(weights)}; weights by coefficient are expected, e.g. "
+            "{'f[b]': 1, 'f[c]': -1}, or several such by name."
+        )
+    nested = [isinstance(v, Mapping) for v in weights.values()]
+    if any(nested) and not all(nested):
+        raise DataError("A contrast mixes weights and named contrasts; give one kind.")
+    several = dict(weights) if all(nested) else {_spelled(weights): weights}
+    known = coefficient_names(source.model)
+    L = np.zeros((len(several), len(source.model.names)))
+    for row, one in zip(L, several.values(), strict=True):
+        for name, weight in one.items():
+            if name not in known:
+                raise DataError(
+                    f"The contrast names {name!r}, no coefficient. {nearest(name, known)} "
+                    "(A factor's first level has none: it is what the others are compared with.)"
+                )
+            row[known[name]] += number(f"The weight of {name!r}", weight)
+    labels = tuple(str(k) for k in several)
+    center, root = _coefficients(posterior_draws(tree, source.model))
+    response = source.model.formula.response_name
+    return Combinations(
+        labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
+    )
+
+
+def marginal_means(
+    tree: xr.DataTree,
+    source: Source,
+    names: str | Sequence[str],
+    at: Mapping[str, Any] | None,
+    prob: float,
+) -> Combinations:
+    """Average predictions over a grid of levels; see `ranef.Fit.marginal_means`.
+
+    Raises
+    ------
+    DataError
+        If a name is no factor of the fixed part, a value in `at` does not fit its column, or prob
+        is not between 0 and 1.
+    """
+    import pandas as pd
+
+    check_prob(prob)
+    fixed = FixedPart(source)
+    wanted = [names] if isinstance(names, str) else names_list("names", names, "['f']")
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise DataError(
+            f"names is {brief(names)}; a factor, or several different ones, is expected."
+        )
+    for name in wanted:
+        if name in fixed.used and name not in fixed.categorical:
+            raise DataError(
+                f"{name!r} holds numbers, so it has no levels to average at; hold it with "
+                f"at={{{name!r}: …}}, or ask for its coefficient."
+            )
+        if name not in fixed.categorical:
+            raise DataError(
+                f"There is no factor {name!r} in the fixed part. "
+                f"{nearest(name, sorted(fixed.categorical))}"
+            )
+    held = {} if at is None else dict(mapping("at", at, "at={'age': 40}"))
+    both = [n for n in wanted if n in held]
+    if both:
+        raise DataError(f"at holds {both[0]!r}, whose means are asked for; leave it out.")
+    rows = fixed.rows
+    base = hold(rows, held, fixed.used).iloc[[0]]
+    levels = {}
+    for name in [*wanted, *sorted(fixed.categorical - set(wanted) - set(held))]:
+        values = rows[name]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            levels[name] = list(values.cat.categories)
+        else:
+            levels[name] = sorted(values.unique(), key=lambda v: (str(type(v)), v))
+    size = int(np.prod([len(v) for v in levels.values()]))
+    if size > _GRID:
+        raise DataError(
+            f"The factors have {size:,} combinations of levels, more than {_GRID:,}; hold some "
+            "with at=."
+        )
+    cells = list(product(*levels.values()))
+    grid = pd.DataFrame(index=np.arange(size))
+    for name in sorted(fixed.used):
+        if name in levels:
+            own = [cell[list(levels).index(name)] for cell in cells]
+            grid[name] = pd.Series(own, dtype=rows[name].dtype)
+        elif name in held:
+            grid[name] = pd.Series([base[name].iloc[0]] * size, dtype=base[name].dtype)
+        else:
+            grid[name] = float(rows[name].to_numpy(dtype=float).mean())
+    X = fixed.encode(grid)
+    count = int(np.prod([len(levels[n]) for n in wanted]))
+    weights = X.reshape(count, size // count, -1).mean(axis=1)
+    labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
+    offset = source.columns.offset
+    constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
+    center, root = _coefficients(posterior_draws(tree, source.model))
+    title, response = ", ".join(wanted), source.model.formula.response_name
+    return Combinations(labels, weights, constant, center, root, prob, title, response)
+
+
+def coefficient_names(model: Model) -> dict[str, int]:
+    """Position of each coefficient by the names that draws and priors know it by."""
+
+    def shown(term: FixedTerm) -> list[str]:
+        return [f"{term.name}[{v}]" for v in term.levels] if term.levels else [term.name]
+
+    out = {n: j for term in model.terms for n, j in zip(shown(term), term.columns, strict=True)}
+    return out | {n: j for j, n in enumerate(model.names)}
+
+
+def _spelled(weights: Mapping[str, Any]) -> str:
+    """Write a contrast: `f[b] - f[c]`."""
+    parts = []
+    for name, weight in weights.items():
+        plain = is_number(weight)
+        sign = "-" if plain and weight < 0 else "+"
+        size = f"{abs(weight):g} " if plain and abs(weight) != 1 else ""
+        parts.append(f"{sign} {size}{name}")
+    text = " ".join(parts)
+    return text[2:] if text.startswith("+ ") else text.replace("- ", "-", 1)
+
+
+def _coefficients(posterior: PosteriorDraws) -> tuple[Array, Array]:
+    """Mean and root of the covariance of the user's coefficients at each draw."""
+    target, T = posterior.target, posterior.target.model.design.T
+    n, p = posterior.beta.shape
+    if target.structure.cost * n > _SECONDS:
+        return posterior.beta, np.zeros((n, p, p))
+    mean, root = target.coefficients.moments(target.profile(posterior.eta), posterior.tau)
+    return target.model.design.beta_ls + mean @ T.T, T @ root

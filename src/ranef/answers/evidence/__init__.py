@@ -1,0 +1,1 @@
+"""Marginal likelihoods, and what they say of group effects."""

@@ -1,0 +1,1 @@
+"""Predictive densities of rows and groups that were left out."""

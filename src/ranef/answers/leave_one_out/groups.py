@@ -1,0 +1,119 @@
+"""Log density of all rows of a group given all other rows, at given variance parameters.
+
+It is the ratio of two marginal likelihoods, with the group and without. With one grouping factor
+log|V| and `U = [X~ y~]'V^-1[X~ y~]` are sums over groups, so one group's share is taken off again;
+with several the likelihood of the other rows is evaluated anew (mathematics.md, section 5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.answers.leave_one_out.units import (
+    internal_rows,
+    products_by_unit,
+    with_copy,
+    without_rows,
+)
+from ranef.common.progress import track
+from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.structures.factor_blocks import factor_block
+from ranef.likelihood.structures.level_classes import root_of_k
+
+if TYPE_CHECKING:
+    from ranef.answers.leave_one_out.units import Units
+    from ranef.common.array_types import Array, IntArray
+    from ranef.formula.rows import Columns
+    from ranef.likelihood.coefficients import Coefficients
+
+__all__ = ["group_densities"]
+
+# Numbers held at once.
+_BLOCK = 4e6
+
+
+def group_densities(
+    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+) -> tuple[Array, Array]:
+    """Log densities of groups, each given all others and given all.
+
+    Parameters
+    ----------
+    target
+        The model.
+    columns
+        Its rows.
+    units
+        Levels of one of its grouping factors.
+    which
+        Positions of the levels asked for, shape (k,).
+    eta
+        Parameter vectors, shape (n, d).
+
+    Returns
+    -------
+    left_out : numpy.ndarray
+        Log density of the group's responses together given those of all other groups and eta,
+        shape (n, k).
+    seen : numpy.ndarray
+        Log density of a further group with the same rows and responses, given all of y and eta,
+        shape (n, k).
+    """
+    if len(target.model.design.factors) > 1:
+        return _anew(target, columns, units, which, eta)
+    return _closed(target, columns, units, which, eta)
+
+
+def _closed(
+    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+) -> tuple[Array, Array]:
+    """One factor: take each group's share of log|V| and U off, and put it on once more."""
+    model, coefficients = target.model, target.coefficients
+    V, w = internal_rows(columns, model)
+    G, P = len(which), V.shape[1]
+    block = factor_block(model.design, 0)
+    ZZ, ZV, total = block.ZZ[which], block.ZV[which], products_by_unit(V, w, units)[which]
+    rows = np.bincount(units.codes)[which]
+    scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - rows * np.log(2 * np.pi))
+    left_out, seen = np.empty((len(eta), G)), np.empty((len(eta), G))
+    step = max(1, int(_BLOCK / (G * (3 * P * P + ZZ.shape[1] * (P + 1)))))
+    for start in track(range(0, len(eta), step), "Leaving out groups"):
+        part = eta[start : start + step]
+        tau, roots = model.layout.tau(part), model.layout.roots(part)
+        log_det, U = target.structure.sums(roots)
+        half, logs = root_of_k(roots[0], ZZ)
+        through = half @ ZV
+        share = total - through.swapaxes(2, 3) @ through
+        own_scale = scale - rows * tau[:, None]
+        whole = coefficients.core(coefficients.profile(log_det, U), tau)[:, None]
+        without = _changed(coefficients, tau, log_det[:, None] - logs, U[:, None] - share)
+        doubled = _changed(coefficients, tau, log_det[:, None] + logs, U[:, None] + share)
+        at = slice(start, start + len(part))
+        left_out[at] = whole - without + own_scale
+        seen[at] = doubled - whole + own_scale
+    return left_out, seen
+
+
+def _changed(coefficients: Coefficients, tau: Array, log_det: Array, U: Array) -> Array:
+    """`Coefficients.core` where each draw has a log_det and a U for every group, shape (n, k)."""
+    n, G = log_det.shape
+    profile = coefficients.profile(log_det.ravel(), U.reshape(n * G, *U.shape[2:]))
+    return coefficients.core(profile, np.repeat(tau, G)).reshape(n, G)
+
+
+def _anew(
+    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+) -> tuple[Array, Array]:
+    """Several factors: the likelihood with each group's rows left out, and with them twice."""
+    model = target.model
+    roots, tau = model.layout.roots(eta), model.layout.tau(eta)
+    whole = target.log_likelihood(roots, tau, reml=True)
+    left_out, seen = np.empty((len(eta), len(which))), np.empty((len(eta), len(which)))
+    for i, j in enumerate(track(which.tolist(), "Leaving out groups")):
+        rest = Mixed(without_rows(model, columns, units.codes == j))
+        left_out[:, i] = whole - rest.log_likelihood(roots, tau, reml=True)
+        more = Mixed(with_copy(model, columns, units, j))
+        seen[:, i] = more.log_likelihood(roots, tau, reml=True) - whole
+    return left_out, seen

@@ -1,0 +1,258 @@
+"""Leave-one-out densities averaged over the variance parameters alone, as ArviZ's ELPD.
+
+`1 / p(y_j | y_-j) = E[1 / p(y_j | y_-j, phi) | y]`, phi the variance parameters: effects and
+coefficients are integrated out in closed form, so the importance weights vary little and Pareto
+k-hat stays small where the same weights over all parameters fail (mathematics.md, section 5;
+Vehtari, Mononen, Tolvanen, Sivula and Winther 2016, Journal of Machine Learning Research 17, 103;
+Vehtari, Simpson, Gelman, Yao and Gabry 2024, Journal of Machine Learning Research 25, 72).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import log_expit, logsumexp
+
+from ranef.answers.leave_one_out.groups import group_densities
+from ranef.answers.leave_one_out.rows import row_densities
+from ranef.answers.leave_one_out.units import refuse_undetermined, units_of, without_rows
+from ranef.common.arguments import generator, whole_number
+from ranef.common.progress import track
+from ranef.common.stored_names import stored_name
+from ranef.errors import DataError, ReliabilityWarning, warn
+from ranef.posterior.draws import posterior_draws
+from ranef.samplers import SAMPLERS
+from ranef.samplers.sample import Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.answers.leave_one_out.units import Units
+    from ranef.common.array_types import Array, IntArray, Seed
+    from ranef.formula.rows import Columns
+    from ranef.likelihood.posterior import Mixed
+    from ranef.posterior.draws import PosteriorDraws
+    from ranef.posterior.source import Source
+
+__all__ = ["bridge", "leave_one_out"]
+
+# Log densities held in all, and seconds spent, before draws are thinned; never below _LEAST draws.
+_NUMBERS = 4e7
+_SECONDS = 60.0
+_LEAST = 200
+# Fewer draws than this have no tail of weights to smooth.
+_FEWEST = 100
+# Left-out units that _LEAST draws of fit into memory.
+_MOST_UNITS = 1_000_000
+# Draws of a fit without one unit.
+_REFIT = 4000
+# Evaluations of the likelihood that a fit takes, and seconds that all such fits may.
+_EVALUATIONS = 50_000
+_PATIENCE = 120.0
+# Steps of the bridge's fixed-point iteration, which converges linearly.
+_BRIDGE = 1000
+
+
+def leave_one_out(
+    tree: xr.DataTree,
+    source: Source,
+    unit: str = "row",
+    *,
+    draws: int | None = None,
+    refit: bool = True,
+    seed: Seed = 0,
+) -> Any:
+    """Expected log predictive density of rows or groups, each given all others.
+
+    Parameters
+    ----------
+    tree
+        Labelled draws.
+    source
+        The model and its rows.
+    unit
+        `"row"`, `"group"`, or the name of a grouping factor.
+    draws
+        How many of the draws to use, evenly spaced; None for as many as a minute and 320 MB allow.
+    refit
+        Whether to fit again without each case whose Pareto k-hat is too large, where all these
+        fits take two minutes at most by a count of operations.
+    seed
+        For those fits.
+
+    Returns
+    -------
+    arviz_stats.ELPDData
+
+    Raises
+    ------
+    DataError, ImproperPosteriorError
+        See `Fit.loo`.
+
+    Warns
+    -----
+    ReliabilityWarning
+        With the cases whose Pareto k-hat is too large, where they are not refitted.
+    """
+    columns, model, rng = source.columns, source.model, generator(seed)
+    units = units_of(columns, unit)
+    refuse_undetermined(columns, model, units)
+    posterior = posterior_draws(tree, model)
+    at = _thinned(posterior, units, draws)
+    every = np.arange(len(units.labels))
+    left_out, seen = _densities(posterior.target, columns, units, every, posterior.eta[at])
+    name = stored_name(model.formula.response_name)
+    elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
+    bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
+    each = posterior.target.structure.cost * _EVALUATIONS
+    if len(bad) and refit and each * len(bad) <= _PATIENCE:
+        for j in track(bad.tolist(), "Fitting again without single cases"):
+            elpd.elpd_i[j] = _refitted(posterior.target, columns, units, j, left_out[:, j], rng)
+            elpd.pareto_k[j] = 0.0
+        elpd.elpd = float(elpd.elpd_i.sum())
+        elpd.se = float(np.sqrt(len(every) * elpd.elpd_i.var()))
+        elpd.warning = False
+    elif len(bad):
+        _tell(elpd, units, bad)
+    # ArviZ would count what the variance parameters alone learn from a case.
+    elpd.p = float(np.sum(logsumexp(seen, axis=0) - np.log(len(seen)) - elpd.elpd_i.to_numpy()))
+    return elpd
+
+
+def _densities(
+    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+) -> tuple[Array, Array]:
+    """Log densities of units given all others, and given all, shape (n, len(which)) each."""
+    if units.factor is None:
+        return row_densities(target, columns, which, eta)
+    return group_densities(target, columns, units, which, eta)
+
+
+def _refitted(
+    target: Mixed, columns: Columns, units: Units, j: int, seen: Array, rng: np.random.Generator
+) -> float:
+    """Log density of one unit from draws without it, and from those with it, of log density `seen`.
+
+    Draws without an outlier seldom reach where it is likely, so their plain average is no better
+    than the importance weights that failed; the two together are.
+    """
+    model = without_rows(target.model, columns, units.codes == j)
+    sample = SAMPLERS["exact"](model, Request(_REFIT, 4, 1000, (), False, moments=False), rng)
+    eta = model.layout.vectors(
+        {n: v.ravel() for n, v in sample.scales.items()},
+        {n: v.reshape(_REFIT, -1) for n, v in sample.correlations.items()},
+        None if sample.sigma is None else sample.sigma.ravel(),
+    )
+    return bridge(seen, _densities(target, columns, units, np.array([j]), eta)[0][:, 0])
+
+
+def bridge(above: Array, below: Array) -> float:
+    """Log ratio of two normalising constants from draws of both densities.
+
+    Parameters
+    ----------
+    above, below
+        Log ratio of the two unnormalised densities at draws from the numerator, shape (n,), and
+        from the denominator, shape (m,).
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    The optimal bridge of Meng and Wong (1996), Statistica Sinica 6, 831; Bennett (1976), Journal of
+    Computational Physics 22, 245.
+
+    Examples
+    --------
+    >>> round(bridge(np.full(3, 2.0), np.full(5, 2.0)), 6)
+    2.0
+    """
+    odds = np.log(len(above) / len(below))
+    value = float(np.median(np.concatenate([above, below])))
+    for _ in range(_BRIDGE):
+        up = logsumexp(log_expit(below - value + odds)) - np.log(len(below)) - odds
+        down = logsumexp(log_expit(value - above - odds)) - np.log(len(above))
+        value, last = value + float(up - down), value
+        if abs(value - last) < 1e-10:
+            break
+    return value
+
+
+def _tell(elpd: Any, units: Units, bad: IntArray) -> None:
+    """Warn of the cases for which importance weights fail."""
+    k = elpd.pareto_k.to_numpy()
+    shown = ", ".join(str(units.labels[j]) for j in bad[np.argsort(-k[bad])][:5])
+    warn(
+        f"Pareto k-hat exceeds {elpd.good_k:.2f} for {len(bad)} of {len(k)} {units.plural} "
+        f"({shown}{', …' if len(bad) > 5 else ''}): the variance parameters without them are too "
+        "far from those with them. Use more draws, or fit again without these cases.",
+        ReliabilityWarning,
+    )
+
+
+def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntArray:
+    """Positions of the draws to use."""
+    n, U = len(posterior.eta), len(units.labels)
+    structure, factors = posterior.target.structure, posterior.target.model.design.factors
+    if U > _MOST_UNITS:
+        raise DataError(
+            f"{U:,} {units.plural} cannot be left out one by one, as their densities at {_LEAST} "
+            "draws do not fit into memory; leave out groups instead, e.g. "
+            f"unit={min(factors, key=lambda f: f.levels).name!r}."
+        )
+    if n < _FEWEST:
+        raise DataError(
+            f"The fit has {n} draws, and leaving out takes {_FEWEST} at least; fit with more draws."
+        )
+    if draws is not None:
+        if whole_number("draws", draws, _FEWEST) > n:
+            raise DataError(
+                f"draws is {draws}; a whole number from {_FEWEST} to {n}, the draws of the fit, "
+                "is expected."
+            )
+        return np.linspace(0, n - 1, draws).astype(int)
+    # The inverse of what the factorisation leaves costs some six times as much as the factor.
+    each = structure.cost * (6 if units.factor is None else 2 * U)
+    if len(factors) == 1:
+        each = structure.cost
+    affordable = _SECONDS / each
+    if affordable < _LEAST:
+        raise DataError(
+            f"Leaving out each of {U:,} {units.plural} would take about {each:.2g} s for one draw, "
+            f"and {_LEAST} draws are the least that tell anything. Ask for it with draws="
+            f"{_LEAST}, or leave out rows or the levels of another factor."
+        )
+    return np.linspace(0, n - 1, int(min(max(_NUMBERS / U, _LEAST), n, affordable))).astype(int)
+
+
+def _efficiency(posterior: PosteriorDraws, used: int) -> float:
+    """Effective share of the draws used, from the variance parameters' sample sizes."""
+    from arviz_stats.base import array_stats
+
+    eta = posterior.eta.reshape(posterior.chains, -1, posterior.eta.shape[1])
+    if eta.shape[1] < 4:
+        return 1.0
+    ess = [
+        float(array_stats.ess(eta[:, :, j], chain_axis=0, draw_axis=1, method="mean"))
+        for j in range(eta.shape[2])
+    ]
+    return min(1.0, sum(ess) / len(ess) / used)
+
+
+def _elpd(left_out: Array, units: Units, name: str, efficiency: float) -> Any:
+    """Smooth the importance weights and sum up, by ArviZ."""
+    import xarray as xr
+    from arviz_stats import loo
+
+    dim = "__obs__" if units.factor is None else stored_name(f"{units.name}__factor_dim")
+    values = xr.DataArray(
+        left_out[None], dims=("chain", "draw", dim), coords={dim: units.labels}, name=name
+    )
+    tree = xr.DataTree.from_dict({"log_likelihood": values.to_dataset()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said elsewhere, with the cases' names
+        return loo(tree, pointwise=True, reff=efficiency)

@@ -1,0 +1,94 @@
+"""Log density of each row given all others, in closed form at given variance parameters.
+
+With `P = V^-1 - V^-1 X (X'V^-1 X + prior)^-1 X'V^-1` the row's density given the others is normal
+with mean `y_i - (Py)_i / P_ii` and variance `1 / P_ii`. Both come from the row's residual
+`e_i = y_i - x_i'beta - z_i'b` given all data: `(Py)_i = E[e_i] / s_i^2` and
+`P_ii = (s_i^2 - Var[e_i]) / s_i^4`, s_i the row's residual SD (mathematics.md, section 5; Searle,
+Casella and McCulloch 1992, Variance Components, ch. 7).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.answers.leave_one_out.units import internal_rows
+from ranef.common.progress import track
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import Array, IntArray
+    from ranef.formula.rows import Columns
+    from ranef.likelihood.posterior import Mixed
+
+__all__ = ["row_densities"]
+
+# Numbers held at once.
+_BLOCK = 4e6
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+def row_densities(
+    target: Mixed, columns: Columns, which: IntArray, eta: Array
+) -> tuple[Array, Array]:
+    """Log densities of rows, each given all others and given all.
+
+    Parameters
+    ----------
+    target
+        The model.
+    columns
+        Its rows.
+    which
+        Positions of the rows asked for, shape (k,).
+    eta
+        Parameter vectors, shape (n, d).
+
+    Returns
+    -------
+    left_out : numpy.ndarray
+        log p(y_i | y_-i, eta), shape (n, k).
+    seen : numpy.ndarray
+        log p of a second observation equal to y_i with the same effects, given all of y and eta,
+        shape (n, k).
+    """
+    model, design = target.model, target.model.design
+    V, w = (a[which] for a in internal_rows(columns, model))
+    Z = [
+        np.column_stack([np.ones(len(V)), columns.slopes[which]])[:, list(f.columns)]
+        for f in design.factors
+    ]
+    z = np.concatenate(Z, axis=1)
+    codes = np.array([f.codes[which] for f in columns.factors])
+    level, meeting = np.unique(codes, axis=1, return_inverse=True)
+    N, P, Q = len(V), V.shape[1], z.shape[1]
+    effects = sum(f.levels * len(f.columns) for f in design.factors) * P
+    step = max(1, int(_BLOCK / (N * (P + Q + 4) + level.shape[1] * Q * Q + effects)))
+    left_out, seen = np.empty((len(eta), N)), np.empty((len(eta), N))
+    for start in track(range(0, len(eta), step), "Leaving out rows"):
+        part = eta[start : start + step]
+        tau, roots = model.layout.tau(part), model.layout.roots(part)
+        mean, root = target.coefficients.moments(target.profile(part), tau)
+        response, joint = target.structure.meet(roots, level)
+        # e = r [-beta~; 1] and what the effects leave open, with r = [x~ y~] - z'B.
+        r = np.repeat(V[None], len(part), axis=0)
+        for B, code, own in zip(response, codes, Z, strict=True):
+            for j in range(own.shape[1]):
+                r -= B[:, code, j] * own[:, j, None]
+        middle = np.einsum("nrk,nk->nr", r, np.column_stack([-mean, np.ones(len(part))]))
+        spread = np.zeros_like(middle)
+        for a in range(Q):
+            for b in range(Q):
+                spread += joint[:, :, a, b][:, meeting] * (z[:, a] * z[:, b])
+        square = np.exp(2 * tau)[:, None]
+        spread *= square
+        if P > 1:
+            spread += np.square(r[:, :, :-1] @ root).sum(axis=2)
+        noise = square / w
+        # A residual's variance given all data is below the row's own; rounding must not undo it.
+        gap = np.maximum(noise - spread, 1e-14 * noise)
+        at = slice(start, start + len(part))
+        left_out[at] = 0.5 * (np.log(gap) - 2 * np.log(noise) - _LOG_2PI - middle**2 / gap)
+        both = noise + spread
+        seen[at] = -0.5 * (np.log(both) + _LOG_2PI + middle**2 / both)
+    return left_out, seen

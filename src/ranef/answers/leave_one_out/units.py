@@ -1,0 +1,257 @@
+"""What is left out at a time, rows or groups, and whether the rest still has a posterior.
+
+With flat coefficients the density of left-out rows exists only where the other rows determine
+every one of those coefficients: with Q an orthonormal basis of the weighted columns, where
+`I - Q_j'Q_j` is not singular.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.cells.cells import compress
+from ranef.cells.orthonormal import build_design
+from ranef.common.arguments import brief, is_name
+from ranef.errors import DataError, ImproperPosteriorError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ranef.common.array_types import Array, IntArray
+    from ranef.formula.rows import Columns
+    from ranef.mixed_model.model import Model
+
+__all__ = [
+    "Units",
+    "internal_rows",
+    "products_by_unit",
+    "refuse_undetermined",
+    "units_of",
+    "with_copy",
+    "without_rows",
+]
+
+# What is left of a direction of the coefficients once a unit is out, as a share of its squares.
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True)
+class Units:
+    """A partition of the rows.
+
+    Attributes
+    ----------
+    factor
+        Position of the grouping factor whose levels are left out; None for single rows.
+    name
+        `row`, or the factor's name.
+    labels
+        One for each unit, shape (U,).
+    codes
+        Unit of each row, shape (N,).
+    """
+
+    factor: int | None
+    name: str
+    labels: NDArray[Any]
+    codes: IntArray
+
+    @property
+    def plural(self) -> str:
+        """What the units are, for messages."""
+        return "rows" if self.factor is None else f"levels of {self.name}"
+
+
+def units_of(columns: Columns, unit: str) -> Units:
+    """Resolve what a user wants left out.
+
+    Parameters
+    ----------
+    columns
+        The rows.
+    unit
+        `"row"`, `"group"` where there is one grouping factor, or the name of a factor.
+
+    Returns
+    -------
+    Units
+
+    Raises
+    ------
+    DataError
+        If there is no such factor, or `"group"` could mean several.
+    """
+    names = [f.name for f in columns.factors]
+    if not is_name(unit, ["row", "group", *names]):
+        raise DataError(
+            f"unit is {brief(unit)}; 'row', 'group' or a grouping factor is expected. "
+            f"{nearest(unit, ['row', 'group', *names])}"
+        )
+    if unit == "group" and unit not in names:
+        if len(names) > 1:
+            raise DataError(
+                f"unit='group' came, and there are {len(names)} grouping factors; name one of "
+                f"them: {', '.join(map(repr, names))}."
+            )
+        unit = names[0]
+    if unit in names:
+        at = names.index(unit)
+        factor = columns.factors[at]
+        return Units(at, unit, np.array(factor.levels), factor.codes)
+    every = np.arange(len(columns.y))
+    return Units(None, "row", every, every)
+
+
+def internal_rows(columns: Columns, model: Model) -> tuple[Array, Array]:
+    """Rows [x~ y~] in the design's internal coordinates (N, p + 1), and their weights (N,)."""
+    design = model.design
+    rest = columns.response - columns.X @ design.beta_ls
+    w = np.ones(len(rest)) if columns.weights is None else columns.weights
+    return np.column_stack([columns.X @ design.T, rest]), w
+
+
+def products_by_unit(V: Array, w: Array, units: Units) -> Array:
+    """Weighted cross-products V_j'V_j of each unit's rows, shape (U, P, P)."""
+    order = np.argsort(units.codes, kind="stable")
+    starts = np.searchsorted(units.codes[order], np.arange(len(units.labels)))
+    V, w = V[order], w[order]
+    out = np.empty((len(units.labels), V.shape[1], V.shape[1]))
+    for i in range(V.shape[1]):
+        out[:, i] = np.add.reduceat((w * V[:, i])[:, None] * V, starts)
+    return out
+
+
+def without_rows(model: Model, columns: Columns, out: NDArray[np.bool_]) -> Model:
+    """The same model, priors included, of the data without some rows.
+
+    Parameters
+    ----------
+    model, columns
+        The model and its rows.
+    out
+        Which rows to leave out, shape (N,).
+
+    Returns
+    -------
+    Model
+        Levels that lost all their rows are gone, and the others numbered anew, in the same order.
+    """
+    rows = np.flatnonzero(~out)
+    return _model_of(model, columns, rows, [f.codes[rows] for f in columns.factors])
+
+
+def with_copy(model: Model, columns: Columns, units: Units, j: int) -> Model:
+    """The same model with one more group, whose rows and responses are those of group j.
+
+    Parameters
+    ----------
+    model, columns
+        The model and its rows.
+    units
+        Levels of one of its grouping factors.
+    j
+        Which of them.
+
+    Returns
+    -------
+    Model
+        Levels of other factors that occur in this group alone, as casks do in a batch, get copies
+        too; those that occur elsewhere are shared.
+    """
+    again = np.flatnonzero(units.codes == j)
+    rows = np.concatenate([np.arange(len(units.codes)), again])
+    codes = []
+    for factor in columns.factors:
+        inside = np.bincount(factor.codes[again], minlength=len(factor.levels))
+        own = inside == np.bincount(factor.codes, minlength=len(factor.levels))
+        copy = factor.codes[again] + len(factor.levels) * own[factor.codes[again]]
+        codes.append(np.concatenate([factor.codes, copy]))
+    return _model_of(model, columns, rows, codes)
+
+
+def _model_of(model: Model, columns: Columns, rows: IntArray, codes: list[IntArray]) -> Model:
+    """The same model of rows taken from its own, whose levels are numbered anew, in order."""
+    taken = [np.unique(c, return_inverse=True) for c in codes]
+    names = [
+        tuple(f.levels[j % len(f.levels)] for j in seen)
+        for f, (seen, _) in zip(columns.factors, taken, strict=True)
+    ]
+    cells = compress(
+        replace(
+            columns,
+            y=columns.y[rows],
+            offset=None if columns.offset is None else columns.offset[rows],
+            weights=None if columns.weights is None else columns.weights[rows],
+            X=columns.X[rows],
+            factors=tuple(
+                replace(f, codes=new, levels=own)
+                for f, (_, new), own in zip(columns.factors, taken, names, strict=True)
+            ),
+            slopes=columns.slopes[rows],
+            rows=None,
+        )
+    )
+    factors = tuple(
+        replace(at, levels=len(own), codes=level)
+        for at, own, level in zip(model.design.factors, names, cells.level, strict=True)
+    )
+    return replace(model, design=build_design(cells, model.names, factors), levels=tuple(names))
+
+
+def refuse_undetermined(columns: Columns, model: Model, units: Units) -> None:
+    """Refuse to leave out what alone determines a coefficient.
+
+    Parameters
+    ----------
+    columns, model
+        The data.
+    units
+        What is left out at a time.
+
+    Raises
+    ------
+    ImproperPosteriorError
+        If a flat coefficient is open without some unit.
+    DataError
+        If one with a normal prior is open without some group: its density exists, but the formula
+        for groups does not give it.
+    """
+    flat = model.prior_precision == 0
+    asked = flat if units.factor is None else np.ones_like(flat)
+    if not asked.any():
+        return
+    X = columns.X[:, asked]
+    w = np.ones(len(X)) if columns.weights is None else columns.weights
+    # Columns of one length, so that their units do not matter.
+    X = X / np.sqrt(w @ X**2)
+    Q = np.linalg.qr(np.sqrt(w)[:, None] * X)[0]
+    if units.factor is None:
+        left = 1 - np.einsum("ni,ni->n", Q, Q)
+    else:
+        left = 1 - np.linalg.eigvalsh(products_by_unit(Q, np.ones(len(Q)), units))[:, -1]
+    bad = np.flatnonzero(left < _NOTHING)
+    if not len(bad):
+        return
+    first = units.labels[bad[0]]
+    others = units.codes != bad[0]
+    direction = np.abs(np.linalg.svd(np.sqrt(w[others])[:, None] * X[others])[2][-1])
+    names = [n for n, is_asked in zip(model.names, asked, strict=True) if is_asked]
+    free = [n for n, d in zip(names, direction, strict=True) if d > 0.1 * direction.max()]
+    what = f"row {first}" if units.factor is None else f"{first!r} of {units.name}"
+    more = f" (and {len(bad) - 1} more like it)" if len(bad) > 1 else ""
+    said = f"Without {what}{more} nothing in the data determines {', '.join(free)}"
+    details = {"unit": first, "coefficients": tuple(free)}
+    if any(is_flat for n, is_flat in zip(model.names, flat, strict=True) if n in free):
+        raise ImproperPosteriorError(
+            f"{said}, so under a flat prior what was left out has no predictive density. Give "
+            "normal priors and leave out rows, or leave out something else.",
+            **details,
+        )
+    raise DataError(
+        f"{said} but the prior, which leaving out groups does not support; leave out rows "
+        "instead, unit='row', or drop the coefficient from the formula.",
+        **details,
+    )

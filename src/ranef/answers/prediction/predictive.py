@@ -1,0 +1,286 @@
+"""Predictive distributions of rows: mixtures of normals over draws of the variance parameters.
+
+Given the variance parameters, coefficients and effects are jointly normal, so with one grouping
+factor the mean of a row, `x'beta + z'b`, is normal with moments in closed form: nothing but the
+variance parameters is simulated (mathematics.md, sections 3 and 4.6). With several factors the
+covariance between effects of different factors is not at hand, and effects of known groups are
+drawn; those of new groups stay in closed form.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.common.progress import status, track
+from ranef.common.random_streams import split_stream
+from ranef.likelihood.structures.one_factor import OneFactor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ranef.common.array_types import Array, IntArray
+    from ranef.formula.new_rows import Rows
+    from ranef.posterior.draws import PosteriorDraws
+
+__all__ = ["Predictive", "components", "draw_rows", "prepare", "row_blocks"]
+
+# Numbers held at once while blocks of rows are worked on, or effects of a block of draws.
+_BLOCK = 8_000_000
+# Effects kept, and seconds spent on drawing them, before draws are thinned; never below _LEAST. The
+# same seconds are the limit for integrating coefficients out, which takes an evaluation for each
+# draw; beyond it their draws are used, of which so many rows leave little uncertainty.
+_NUMBERS = 1e8
+_SECONDS = 20.0
+_LEAST = 400
+# Draws of effects at a time: the same whatever the rows, so that these do not change the stream.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """What predictions are made from, once for all rows.
+
+    Attributes
+    ----------
+    drawn
+        The posterior draws.
+    use
+        Which of them are used, shape (n,).
+    sigma2
+        Residual variance of a row of weight one, shape (n,).
+    roots
+        Relative Cholesky factors by factor, shape (n, q, q) each.
+    mean
+        Internal coefficients: their mean given the variance parameters, or the posterior draws of
+        them, shape (n, p).
+    root
+        A root of their covariance, shape (n, p, p); None where `mean` holds draws.
+    levels
+        For each factor the levels whose effects were drawn, sorted.
+    effects
+        Draws of them, shape (n, len(levels), q) each; None where they are integrated out.
+    """
+
+    drawn: PosteriorDraws
+    use: IntArray
+    sigma2: Array
+    roots: list[Array]
+    mean: Array
+    root: Array | None
+    levels: list[IntArray]
+    effects: list[Array] | None
+
+
+def prepare(
+    drawn: PosteriorDraws,
+    rows: Rows,
+    rng: np.random.Generator,
+    *,
+    draw: bool = False,
+    show: bool = True,
+) -> Predictive:
+    """Collect what the predictions of rows need.
+
+    Parameters
+    ----------
+    drawn
+        The posterior draws.
+    rows
+        What will be predicted: effects of other levels are not kept.
+    rng
+        For the effects where they are drawn.
+    draw
+        Draw coefficients and effects even where they can be integrated out.
+    show
+        Show progress; False inside a loop that has a bar of its own.
+
+    Returns
+    -------
+    Predictive
+        Very large designs with several factors use every k-th draw.
+    """
+    target = drawn.target
+    design, layout = target.model.design, target.layout
+    n = len(drawn.eta)
+    if isinstance(target.structure, OneFactor) and not draw:
+        mean, root = drawn.internal, None
+        if n * target.structure.cost < _SECONDS:
+            with status("Integrating the coefficients out") if show else nullcontext():
+                mean, root = target.coefficients.moments(target.profile(drawn.eta), drawn.tau)
+        every = np.arange(n)
+        none = [np.empty(0, dtype=np.intp)] * len(design.factors)
+        roots = layout.roots(drawn.eta)
+        return Predictive(drawn, every, np.exp(2 * drawn.tau), roots, mean, root, none, None)
+    levels = [
+        np.unique(codes[(codes >= 0) & (codes < f.levels)])
+        for codes, f in zip(rows.codes, design.factors, strict=True)
+    ]
+    kept = sum(len(k) * len(f.columns) for k, f in zip(levels, design.factors, strict=True))
+    most = min(_NUMBERS / max(kept, 1), _SECONDS / target.structure.cost) if kept else n
+    use = np.linspace(0, n - 1, int(np.clip(most, min(_LEAST, n), n))).astype(np.intp)
+    return Predictive(
+        drawn=drawn,
+        use=use,
+        sigma2=np.exp(2 * drawn.tau[use]),
+        roots=layout.roots(drawn.eta[use]),
+        mean=drawn.internal[use],
+        root=None,
+        levels=levels,
+        effects=_draw_effects(drawn, use, levels, rng, show),
+    )
+
+
+def _draw_effects(
+    drawn: PosteriorDraws,
+    use: IntArray,
+    levels: list[IntArray],
+    rng: np.random.Generator,
+    show: bool,
+) -> list[Array]:
+    """Draw all effects jointly, keep those of some levels."""
+    target = drawn.target
+    factors = target.model.design.factors
+    out = [
+        np.empty((len(use), len(k), len(f.columns))) for k, f in zip(levels, factors, strict=True)
+    ]
+    if not any(len(k) for k in levels):
+        return out
+    width = sum(f.levels * len(f.columns) for f in factors)
+    step = int(np.clip(_BLOCK // width, 1, _AT_ONCE))
+    for start in track(range(0, len(use), step), "Drawing group effects", show=show):
+        at = use[start : start + step]
+        c = np.column_stack([-drawn.internal[at], np.ones(len(at))])
+        made = target.structure.draw(target.layout.roots(drawn.eta[at]), c, drawn.tau[at], rng)
+        for f, kept in enumerate(levels):
+            out[f][start : start + step] = made[f][:, kept]
+    return out
+
+
+def row_blocks(given: Predictive, rows: Rows, description: str) -> Iterator[slice]:
+    """Yield blocks of rows that fit into memory beside all draws, with a bar where it takes long.
+
+    Parameters
+    ----------
+    given
+        From `prepare`.
+    rows
+        All rows.
+    description
+        Shown beside the bar.
+
+    Yields
+    ------
+    slice
+    """
+    width = 4 + 2 * rows.X.shape[1] + sum(3 * z.shape[1] for z in rows.Z)
+    step = max(1, _BLOCK // (len(given.use) * width))
+    for start in track(range(0, len(rows), step), description):
+        yield slice(start, start + step)
+
+
+def components(given: Predictive, rows: Rows, part: slice) -> tuple[Array, Array]:
+    """Normal components of the mean of each row, `offset + x'beta + z'b`.
+
+    Parameters
+    ----------
+    given
+        From `prepare`.
+    rows, part
+        Which rows.
+
+    Returns
+    -------
+    mean, variance : numpy.ndarray
+        Shape (n, r): given the i-th draw of the variance parameters (and, with several factors, of
+        coefficients and known effects) the row's mean is normal with these. A level that is new
+        adds its variance `z'Sigma z`.
+    """
+    target = given.drawn.target
+    design = target.model.design
+    fixed, inner = _fixed(given, rows, part)
+    mean = fixed + given.mean @ inner.T
+    variance = np.zeros_like(mean)
+    slope = np.repeat(inner[None], len(mean), axis=0)
+    for f, root in enumerate(given.roots):
+        codes, Z = rows.codes[f][part], rows.Z[f][part]
+        known = (codes >= 0) & (codes < design.factors[f].levels)
+        if known.any() and given.effects is None:
+            assert isinstance(target.structure, OneFactor)
+            B, C = target.structure.at_rows(root, codes[known], Z[known])
+            mean[:, known] += B[..., -1] - np.einsum("nrp,np->nr", B[..., :-1], given.mean)
+            slope[:, known] -= B[..., :-1]
+            variance[:, known] += given.sigma2[:, None] * C
+        elif known.any():
+            assert given.effects is not None
+            place = np.searchsorted(given.levels[f], codes[known])
+            mean[:, known] += np.einsum("nrq,rq->nr", given.effects[f][:, place], Z[known])
+        if not known.all():
+            spread = np.einsum("rq,nqk->nrk", Z[~known], root)
+            variance[:, ~known] += given.sigma2[:, None] * np.einsum("nrk,nrk->nr", spread, spread)
+    if given.root is not None:
+        spread = slope @ given.root
+        variance += np.einsum("nrk,nrk->nr", spread, spread)
+    return mean, variance
+
+
+def _fixed(given: Predictive, rows: Rows, part: slice) -> tuple[Array, Array]:
+    """What of the mean no draw changes, shape (r,), and the internal columns, shape (r, p)."""
+    design = given.drawn.target.model.design
+    X = rows.X[part]
+    return rows.offset[part] + X @ design.beta_ls, X @ design.T
+
+
+def draw_rows(given: Predictive, rows: Rows, rng: np.random.Generator) -> Array:
+    """Draw the rows jointly: rows of one level, known or new, share its effects.
+
+    Parameters
+    ----------
+    given
+        From `prepare` with `draw=True`.
+    rows
+        What to predict. Where effects are averaged over, every row is a group of its own; residuals
+        are added where the rows hold weights.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, m).
+    """
+    assert given.effects is not None
+    fresh, noise = split_stream(rng, 2)
+    fixed, inner = _fixed(given, rows, slice(None))
+    out = fixed + given.mean @ inner.T
+    n = len(out)
+    for f, root in enumerate(given.roots):
+        codes, Z = rows.codes[f], rows.Z[f]
+        G, q = given.drawn.target.model.design.factors[f].levels, Z.shape[1]
+        known, alone = np.flatnonzero((codes >= 0) & (codes < G)), np.flatnonzero(codes == -1)
+        unseen = np.flatnonzero(codes >= G)
+        place = np.searchsorted(given.levels[f], codes[known])
+        out[:, known] += _times(given.effects[f], place, Z[known])
+        for at, place, count in (
+            (unseen, codes[unseen] - G, len(rows.new_levels[f])),
+            (alone, np.arange(len(alone)), len(alone) if Z.any() else 0),
+        ):
+            if count:
+                z = fresh.standard_normal((n, count, q))
+                b = np.einsum("n,nqk,nck->ncq", np.sqrt(given.sigma2), root, z, optimize=True)
+                out[:, at] += _times(b, place, Z[at])
+    if rows.weights is not None:
+        scale = np.sqrt(given.sigma2)[:, None] / np.sqrt(rows.weights)
+        out += scale * noise.standard_normal(out.shape)
+    return out
+
+
+def _times(b: Array, place: IntArray, Z: Array) -> Array:
+    """Z b of each row for effects (n, levels, q), shape (n, m)."""
+    out = np.zeros((len(b), len(place)))
+    for k in range(Z.shape[1]):
+        out += b[:, place, k] * Z[:, k]
+    return out

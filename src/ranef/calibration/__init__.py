@@ -1,0 +1,1 @@
+"""Samplers checked by simulation: simulation-based calibration, Geweke's joint test."""

@@ -1,0 +1,157 @@
+"""Test quantities of a mixed model: what is compared between truth and posterior draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.answers.variance_components import mean_square, term_columns
+from ranef.fitting.model import correlation_names
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import Array
+    from ranef.formula.rows import Columns
+    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.parameters import TermPrior
+    from ranef.samplers.sample import Sample
+
+__all__ = ["Parameters", "covariance", "of_sample", "predictor", "quantities"]
+
+# Numbers held at once when fitted values of many draws are formed.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """n values of all parameters of a model, true or drawn.
+
+    Attributes
+    ----------
+    sigma
+        Residual SD, shape (n,).
+    scales
+        SD of each group effect by name, shape (n,).
+    correlations
+        Correlations by term label, shape (n, pairs), pairs in the order (2,1), (3,1), (3,2), ….
+    beta
+        Coefficients in the user's coordinates, shape (n, p).
+    effects
+        Group effects by name, shape (n, G).
+    """
+
+    sigma: Array
+    scales: dict[str, Array]
+    correlations: dict[str, Array]
+    beta: Array
+    effects: dict[str, Array]
+
+
+def of_sample(model: Model, sample: Sample) -> Parameters:
+    """Take the last draw of each chain.
+
+    Parameters
+    ----------
+    model
+        Tells the residual SD where it is known.
+    sample
+        From a sampler, with draws of all effects.
+
+    Returns
+    -------
+    ranef.calibration.quantities.Parameters
+        n is the number of chains.
+    """
+    chains = sample.beta.shape[0]
+    known = np.full(chains, np.exp(model.layout.known))
+    return Parameters(
+        sigma=known if sample.sigma is None else sample.sigma[:, -1],
+        scales={k: v[:, -1] for k, v in sample.scales.items()},
+        correlations={k: v[:, -1] for k, v in sample.correlations.items()},
+        beta=sample.beta[:, -1],
+        effects={k: v[:, -1] for k, v in sample.effects.items()},
+    )
+
+
+def quantities(model: Model, columns: Columns, y: Array, at: Parameters) -> dict[str, Array]:
+    """Evaluate every test quantity.
+
+    Parameters
+    ----------
+    model
+        Names and design.
+    columns
+        The rows behind it.
+    y
+        Response, shape (N,).
+    at
+        Where to evaluate, n parameter values.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Shape (n,) each, by name: coefficients, SDs, correlations, `sigma`, each effect's first
+        level, and three functions of them: `log_likelihood` (of the data given coefficients,
+        effects and SDs), `total_variance` (of a row, averaged over rows) and `group_share` (the
+        part of it that is not residual; the intraclass correlation of a random intercept).
+
+    Notes
+    -----
+    The log likelihood depends on the data as well as the parameters. Without such a quantity a
+    sampler that ignores part of the data can pass (Modrák et al. 2023, Bayesian Analysis).
+    """
+    out = {name: at.beta[:, j] for j, name in enumerate(model.names)}
+    between = np.zeros(len(at.sigma))
+    for term in model.layout.terms:
+        first = model.levels[term.factor][0]
+        out |= {f"{name}_sigma": at.scales[name] for name in term.names}
+        if term.correlations:
+            pairs = at.correlations[term.label]
+            out |= {name: pairs[:, i] for i, name in enumerate(correlation_names(term))}
+        out |= {f"{name}[{first}]": at.effects[name][:, 0] for name in term.names}
+        square = mean_square(model, columns, term)
+        between += np.einsum("nij,ij->n", covariance(term, at), square)
+    if model.layout.sigma is not None:
+        out["sigma"] = at.sigma
+    out["log_likelihood"] = log_likelihood(model, columns, y, at)
+    inverse = 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))
+    total = between + at.sigma**2 * inverse
+    return {**out, "total_variance": total, "group_share": between / total}
+
+
+def log_likelihood(model: Model, columns: Columns, y: Array, at: Parameters) -> Array:
+    """Log density of the data given coefficients, effects and residual SD, shape (n,)."""
+    N, n = len(y), len(at.sigma)
+    squares = np.empty(n)
+    step = max(1, _BLOCK // N)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        rest = y - predictor(model, columns, at, part)
+        rest *= rest
+        squares[part] = rest.sum(axis=1) if columns.weights is None else rest @ columns.weights
+    log_weights = model.design.log_weights
+    constant = 0.5 * (log_weights - N * np.log(2 * np.pi))
+    return np.asarray(constant - N * np.log(at.sigma) - 0.5 * squares / at.sigma**2)
+
+
+def predictor(model: Model, columns: Columns, at: Parameters, part: slice) -> Array:
+    """Fixed and group part of every row at some of the parameter values, shape (n, N)."""
+    out = at.beta[part] @ columns.X.T
+    for term in model.layout.terms:
+        codes = columns.factors[term.factor].codes
+        for name, column in zip(term.names, term_columns(model, columns, term), strict=True):
+            effect = at.effects[name][part][:, codes]
+            out += effect if column is None else effect * column
+    return np.asarray(out)
+
+
+def covariance(term: TermPrior, at: Parameters) -> Array:
+    """Covariance matrices of a term's effects, shape (n, q, q)."""
+    q = len(term.names)
+    R = np.tile(np.eye(q), (len(at.sigma), 1, 1))
+    if term.correlations:
+        i, j = np.tril_indices(q, -1)
+        R[:, i, j] = R[:, j, i] = at.correlations[term.label]
+    sd = np.column_stack([at.scales[name] for name in term.names])
+    return np.asarray(R * sd[:, :, None] * sd[:, None, :])

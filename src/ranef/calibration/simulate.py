@@ -1,0 +1,138 @@
+"""Parameters from the priors, and data from the model, on the user's own design."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.calibration.quantities import Parameters, covariance, predictor
+from ranef.cells.cells import compress
+from ranef.cells.orthonormal import build_design
+from ranef.errors import PriorError
+from ranef.fitting.model import correlation_names, draw_prior
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import Array
+    from ranef.formula.rows import Columns
+    from ranef.mixed_model.model import Model
+
+__all__ = ["check_drawable", "draw_parameters", "draw_response", "with_response"]
+
+
+def check_drawable(model: Model) -> None:
+    """Refuse improper priors on standard deviations, from which nothing can be drawn.
+
+    Raises
+    ------
+    PriorError
+        Naming them.
+    """
+    layout = model.layout
+    # A term under a joint prior has no scales of its own; the total stands in for sigma.
+    scales = {n: s for t in layout.terms for n, s in zip(t.names, t.scales, strict=False)}
+    if layout.sigma is not None:
+        scales["sigma" if layout.shares is None else "total_sigma"] = layout.sigma
+    improper = {name: scale.text for name, scale in scales.items() if scale.power is not None}
+    if improper:
+        told = ", ".join(f"{text} on {name}" for name, text in improper.items())
+        name = next(iter(improper))
+        raise PriorError(
+            f"Calibration draws standard deviations from their priors, and nothing can be drawn "
+            f"from an improper one ({told}); state a proper one, e.g. "
+            f"priors={{{name!r}: rf.half_t(10)}}.",
+            parameter=name,
+        )
+
+
+def draw_parameters(model: Model, rng: np.random.Generator) -> Parameters:
+    """Draw all parameters and effects once from the priors.
+
+    Parameters
+    ----------
+    model
+        Priors and design. Coefficients with a flat prior are held at their least-squares values:
+        the posterior of everything else, and of the coefficients relative to the truth, does not
+        depend on where they are.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    ranef.calibration.quantities.Parameters
+        n is one.
+    """
+    drawn = draw_prior(model, 1, rng)
+    beta = np.array(
+        [
+            [
+                drawn[n][0] if n in drawn else model.design.beta_ls[j]
+                for j, n in enumerate(model.names)
+            ]
+        ]
+    )
+    terms = model.layout.terms
+    bare = Parameters(
+        sigma=drawn.get("sigma", np.full(1, np.exp(model.layout.known))),
+        scales={n: drawn[f"{n}_sigma"] for t in terms for n in t.names},
+        correlations={
+            t.label: np.column_stack([drawn[n] for n in correlation_names(t)])
+            for t in terms
+            if t.correlations
+        },
+        beta=beta.reshape(1, len(model.names)),
+        effects={},
+    )
+    effects: dict[str, Array] = {}
+    for term in terms:
+        values, vectors = np.linalg.eigh(covariance(term, bare)[0])
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        levels = model.design.factors[term.factor].levels
+        b = rng.standard_normal((levels, len(term.names))) @ root.T
+        effects |= {name: b[None, :, j] for j, name in enumerate(term.names)}
+    return replace(bare, effects=effects)
+
+
+def draw_response(
+    model: Model, columns: Columns, truth: Parameters, rng: np.random.Generator
+) -> Array:
+    """Draw a response from the model at given parameters.
+
+    Parameters
+    ----------
+    model, columns
+        Design.
+    truth
+        From `draw_parameters`.
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (N,), offsets already taken off.
+    """
+    mean = predictor(model, columns, truth, slice(None))[0]
+    noise = truth.sigma[0] * rng.standard_normal(len(mean))
+    return np.asarray(
+        mean + (noise if columns.weights is None else noise / np.sqrt(columns.weights))
+    )
+
+
+def with_response(model: Model, columns: Columns, y: Array) -> Model:
+    """Put another response into a model: same design, same priors, formula not read again.
+
+    Parameters
+    ----------
+    model, columns
+        The model and its rows.
+    y
+        Response, shape (N,).
+
+    Returns
+    -------
+    Model
+    """
+    cells = compress(replace(columns, y=y, offset=None))
+    return replace(model, design=build_design(cells, model.names, model.design.factors))

@@ -1,0 +1,151 @@
+"""Simulations run in order or side by side, each with random streams of its own."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.calibration.ranks import random_rank
+from ranef.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from ranef.calibration.experiments import Experiment
+    from ranef.common.array_types import Array, IntArray
+
+__all__ = ["Outcome", "run_simulations", "simulate_one"]
+
+# Each process gets its simulations in so many parts, so that none waits long for another.
+_PARTS = 8
+_LARGEST_PART = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is kept of one simulation.
+
+    Attributes
+    ----------
+    index
+        Number of the simulation.
+    names
+        The test quantities.
+    ranks
+        Rank of the truth among L draws, 0..L, shape (Q,); for an exact PIT the bin of L + 1.
+    pit
+        The same on (0, 1): (rank + uniform) / (L + 1), or the exact PIT, shape (Q,).
+    """
+
+    index: int
+    names: tuple[str, ...]
+    ranks: IntArray
+    pit: Array
+
+
+def simulate_one(experiment: Experiment, entropy: int, index: int, draws: int) -> Outcome:
+    """Run one simulation; its random numbers depend on seed and number alone.
+
+    Parameters
+    ----------
+    experiment
+        What to simulate and fit.
+    entropy
+        Seed of the whole calibration.
+    index
+        Number of the simulation.
+    draws
+        Posterior draws to rank among, L.
+
+    Returns
+    -------
+    Outcome
+    """
+    seeds = np.random.SeedSequence(entropy, spawn_key=(index,)).spawn(3)
+    simulating, fitting, ranking = map(np.random.default_rng, seeds)
+    try:
+        made = experiment.compare(draws, simulating, fitting)
+        broken = [n for n, v in made.draws.items() if np.isnan(v).any() or np.isnan(made.truth[n])]
+        if broken:
+            raise DataError(f"Draws or true value of {broken[0]!r} are not a number.")
+    except Exception as error:
+        error.add_note(f"In simulation {index} of the calibration with seed {entropy}.")
+        raise
+    ranks = [random_rank(values, made.truth[name], ranking) for name, values in made.draws.items()]
+    pit = [(rank + ranking.random()) / (draws + 1) for rank in ranks]
+    for value in made.exact.values():
+        ranks.append(min(int(value * (draws + 1)), draws))
+        pit.append(value)
+    return Outcome(index, (*made.draws, *made.exact), np.array(ranks), np.array(pit))
+
+
+def run_simulations(
+    experiment: Experiment, entropy: int, indices: Sequence[int], draws: int, processes: int
+) -> Generator[Outcome, None, None]:
+    """Run simulations, in any order where processes share them.
+
+    Parameters
+    ----------
+    experiment, entropy, draws
+        As in `simulate_one`.
+    indices
+        Numbers of the simulations to run.
+    processes
+        How many to run side by side, each with a single thread.
+
+    Yields
+    ------
+    Outcome
+
+    Raises
+    ------
+    DataError
+        If the experiment cannot be sent to other processes, or they cannot start.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if processes == 1 or len(indices) < 2:
+        # One thread here as there: sums of other numbers of threads round differently.
+        with threadpool_limits(1):
+            for index in indices:
+                yield simulate_one(experiment, entropy, index, draws)
+        return
+    try:
+        pickle.dumps(experiment)
+    except Exception as error:
+        raise DataError(
+            f"The functions cannot be sent to other processes ({error}). Define them at the top "
+            "level of a module, or use processes=1."
+        ) from None
+    size = min(_LARGEST_PART, -(-len(indices) // (_PARTS * processes)))
+    parts = [indices[i : i + size] for i in range(0, len(indices), size)]
+    # Processes started afresh: a copy of this one would share the state of its threads.
+    pool = ProcessPoolExecutor(min(processes, len(parts)), mp_context=get_context("spawn"))
+    try:
+        futures = [pool.submit(_run_part, experiment, entropy, p, draws) for p in parts]
+        for future in as_completed(futures):
+            yield from future.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "The other processes ended before their work was done. In a script, put the call below "
+            "`if __name__ == '__main__':`; with functions defined in a notebook use processes=1; "
+            "else they may have run out of memory: take fewer processes."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run_part(
+    experiment: Experiment, entropy: int, indices: Sequence[int], draws: int
+) -> list[Outcome]:
+    """Run a few simulations in a process of their own."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return [simulate_one(experiment, entropy, index, draws) for index in indices]

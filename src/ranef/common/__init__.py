@@ -1,0 +1,1 @@
+"""What every layer may use: arguments, progress, random streams, types, figures."""

@@ -1,0 +1,1 @@
+"""Any table or file of rows as named columns."""

@@ -1,0 +1,258 @@
+"""fit(): the pipeline in one screen.
+
+The module is not called `fit`, because importing it would then put the module where the function
+`ranef.fit` belongs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ranef.common.arguments import brief, choice, generator, is_name, whole_number
+from ranef.errors import DataError, ReliabilityWarning, nearest, warn
+from ranef.fitting.result import Fit
+from ranef.mixed_model.model import build_model
+from ranef.posterior.certificate import Certificate
+from ranef.posterior.source import Source
+from ranef.posterior.tree import to_tree
+from ranef.samplers import SAMPLERS
+from ranef.samplers.nuts import has_nuts
+from ranef.samplers.proposal_quality import LARGEST_K, LEAST_ACCEPTANCE
+from ranef.samplers.sample import Request
+from ranef.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ranef.common.array_types import Seed
+    from ranef.mixed_model.model import Model
+    from ranef.samplers.sample import Sample
+
+__all__ = ["fit"]
+
+
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    priors: Mapping[str, Any] | None = None,
+    method: Literal["exact", "gibbs", "nuts"] = "exact",
+    draws: int = 4000,
+    chains: int = 4,
+    warmup: int = 1000,
+    effects: Literal["moments", "draws"] | Sequence[str] = "moments",
+    weights: str | None = None,
+    se: str | None = None,
+    aliased: Literal["refuse", "drop"] = "refuse",
+    seed: Seed = None,
+    progress: bool = True,
+) -> Fit:
+    """Draw from the posterior of a Gaussian mixed model.
+
+    Parameters
+    ----------
+    formula
+        `"response ~ fixed effects + (x|group) + …"`. The intercept is implied, as in R; `0 +`
+        leaves it out. Fixed effects are formulaic's language (factors, interactions, `log(x)`,
+        `poly(x, 2)`). Group terms: `(1|g)`, `(x|g)` correlated, `(x||g)` independent, `(0 + x|g)`,
+        `(f|g)`, `(1|a/b)` nested, `(1|a:b)`, and several of them. `offset(z)` adds z. Put odd
+        column names in backticks. Formulas can call Python functions: never pass one from a source
+        you do not trust.
+    data
+        A pandas, polars, pyarrow, DuckDB or other narwhals-compatible table, a mapping of
+        columns, or the path of a CSV or Parquet file. Rows with a missing value in a used column
+        are left out and counted in a warning.
+    priors
+        By parameter: `"sigma"`, `"1|g"`, `"x|g"` take a frozen `scipy.stats` distribution on the
+        standard deviation, `variance(distribution)` for one on the variance, `flat()` or
+        `jeffreys()`; coefficients (a term `"x"`, a column `"f[b]"`, `"Intercept"`) take
+        `scipy.stats.norm(mean, sd)` or `flat()`. Text as on the command line works too:
+        `"half_t(50)"`. `"x|g_corr"` takes `lkj(eta)`. Default: flat coefficients, `lkj(1)`
+        (uniform over correlation matrices), and on all standard deviations
+        `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms. The
+        intercept's prior is on the value at x = 0, not at the mean of x.
+    method
+        `"exact"`: independent draws. Where proposals do not cover the posterior and the package
+        mici is installed (`pip install 'ranef[nuts]'`), NUTS draws instead, and the certificate
+        says so. `"gibbs"`: a blocked Gibbs sampler, for comparison. `"nuts"`: the No-U-Turn sampler
+        on the variance parameters, with coefficients and effects drawn exactly given them; it needs
+        mici.
+    draws
+        Number of draws in all chains together.
+    chains
+        Exact draws are independent, so for them chains are only a layout.
+    warmup
+        Sweeps of Gibbs, or trajectories of NUTS, left out at the start of each chain.
+    effects
+        `"moments"`: exact posterior mean and sd of every group effect, no draws stored.
+        `"draws"`: draws as well, as the variables `1|g`, `x|g`; draws x groups numbers of memory.
+        A list: draws of the named effects (`"x|g"`), or of all effects of a factor (`"g"`).
+    weights
+        Name of a column of precision weights: the residual SD of a row is sigma / sqrt(weight).
+    se
+        Name of a column of known standard errors, as in a meta-analysis: the residual SD of a row
+        is exactly that, so there is no `sigma`. Groups may then have one row each,
+        `"effect ~ 1 + (1|study)"`. Instead of `weights`.
+    aliased
+        What to do with fixed-effect columns that are combinations of others: `"refuse"`, the
+        default, names them in an error; `"drop"` leaves out the later ones, as R's `lm` does, with
+        a warning.
+    seed
+        Integer or `numpy.random.Generator`, for the same draws again.
+    progress
+        Show a bar on anything that takes more than a second.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    RanefError
+        `FormulaError`, `DataError`, `PriorError`, `IdentifiabilityError` (one group, every group of
+        size one, or a coefficient for every group, under default priors),
+        `ImproperPosteriorError`.
+
+    Warns
+    -----
+    MissingRowsWarning, AliasedWarning, SingleRowWarning, NestingWarning, IdentifiabilityWarning,
+    ReliabilityWarning
+
+    Notes
+    -----
+    Effects and coefficients are integrated out in closed form (Searle, Casella and McCulloch
+    1992, Variance Components, ch. 3; Bates et al. 2015, Journal of Statistical Software 67). What
+    remains, the SDs and correlations, is drawn from an interpolated quadrature rule (random
+    intercepts) or a fitted mixture of t distributions (all else), and corrected by independence
+    Metropolis, so that the draws are exact whatever the proposal.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> list(fit.summary().index)
+    ['Intercept', '1|Batch_sigma', 'sigma']
+    """
+    started = time.perf_counter()
+    _check_effects(effects)
+    request = _request(method, draws, chains, warmup, progress)
+    rng = generator(seed)
+    model, columns = build_model(formula, data, priors, weights, se=se, aliased=aliased)
+    request = _with_effects(request, effects, model)
+    sample = SAMPLERS[method](model, request, rng)
+    seconds = time.perf_counter() - started
+    tree = to_tree(
+        model,
+        sample,
+        response=columns.y,
+        attributes={
+            "ranef_version": __version__,
+            "formula": model.formula.text,
+            "method": method if sample.fallback is None else "nuts",
+            "rows": model.design.N,
+            "dropped": model.dropped,
+            "groups": {f.name: f.levels for f in model.design.factors},
+            "structure": sample.structure,
+            **_told(sample),
+            "seconds": seconds,
+            "seed": _recorded(seed),
+            "priors": model.prior_texts(),
+            "aliased": model.aliased,
+            **({} if se is None else {"se": se}),
+            **({} if weights is None else {"weights": weights}),
+        },
+    )
+    made = Fit(tree, Source(model, columns))
+    if not made.certificate.trusted:
+        warn(
+            f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "
+            f"{_advice(made.certificate)}",
+            ReliabilityWarning,
+        )
+    return made
+
+
+def _told(sample: Sample) -> dict[str, Any]:
+    """What only some samplers tell, as attributes of the tree."""
+    told = {
+        "surrogate_error": sample.surrogate_error,
+        "divergences": sample.divergences,
+        "fallback": sample.fallback,
+        "log_mass": sample.log_mass,
+        "log_mass_error": sample.log_mass_error,
+    }
+    return {k: v for k, v in told.items() if v is not None}
+
+
+def _advice(certificate: Certificate) -> str:
+    """What to do about draws that are not to be trusted."""
+    k, acceptance = certificate.pareto_k, certificate.acceptance
+    covered = (k is None or k <= LARGEST_K) and (
+        acceptance is None or acceptance >= LEAST_ACCEPTANCE
+    )
+    if certificate.draws < 1000 or certificate.method == "gibbs":
+        return "Take more draws or sweeps (draws=, warmup=)."
+    if certificate.method == "nuts":
+        return "Take more draws (draws=, warmup=), compare with method='gibbs', look at the priors."
+    if covered:
+        return "Compare with method='gibbs' and look at the priors."
+    if not has_nuts():
+        return (
+            "Install NUTS, which takes over where independent proposals fall short: "
+            "pip install 'ranef[nuts]'. Or compare with method='gibbs' and look at the priors."
+        )
+    return "Draw with method='nuts', which takes minutes here, and look at the priors."
+
+
+def _recorded(seed: Seed) -> int | str:
+    """Write a seed as the file format can hold it: long numbers as text."""
+    if not isinstance(seed, (int, np.integer)):
+        return "not given as a number"
+    return int(seed) if abs(int(seed)) < 2**63 else str(seed)
+
+
+def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> Request:
+    """Check the plain arguments of `fit`."""
+    choice("method", method, SAMPLERS)
+    draws, chains = whole_number("draws", draws), whole_number("chains", chains)
+    warmup = whole_number("warmup", warmup, 0)
+    if draws < 4 * chains:
+        raise DataError(
+            f"draws={draws}, chains={chains} came; at least four draws for each chain are expected."
+        )
+    return Request(draws // chains * chains, chains, warmup, (), progress)
+
+
+def _check_effects(effects: object) -> None:
+    """Refuse what can be neither a word nor a list of names, before the data are read."""
+    names = isinstance(effects, (list, tuple)) and all(isinstance(n, str) for n in effects)
+    if not names and not is_name(effects, ("moments", "draws")):
+        raise DataError(
+            f"effects is {brief(effects)}; 'moments' or 'draws' is expected, or a list of names "
+            "such as ['1|g']."
+        )
+
+
+def _with_effects(request: Request, effects: str | Sequence[str], model: Model) -> Request:
+    """Resolve which effects to draw: none, all, those of a factor, or those named."""
+    if effects == "moments":
+        return request
+    names = [n for t in model.layout.terms for n in t.names]
+    by_factor: dict[str, list[str]] = {}
+    for term in model.layout.terms:
+        by_factor.setdefault(model.design.factors[term.factor].name, []).extend(term.names)
+    if effects == "draws":
+        return replace(request, effects=tuple(names))
+    wanted: list[str] = []
+    for name in effects:
+        if name not in by_factor and name not in names:
+            raise DataError(
+                f"effects names {name!r}, which the model does not have. "
+                f"{nearest(name, [*by_factor, *names])}"
+            )
+        wanted += by_factor.get(name, [name])
+    return replace(request, effects=tuple(dict.fromkeys(wanted)))

@@ -1,0 +1,110 @@
+"""Labels that start anew: a nested factor written as if it were crossed."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.errors import NestingWarning, warn
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import IntArray
+    from ranef.formula.grouping import Factor
+    from ranef.formula.parse import Formula
+
+__all__ = ["check_nesting"]
+
+# Share of the outer levels in which the labels must start anew.
+_MOST = 0.9
+# Pairs of levels up to which rows are counted; far more are no sign of nesting.
+_PAIRS = 4_000_000
+
+
+def check_nesting(formula: Formula, factors: tuple[Factor, ...]) -> None:
+    """Warn of a factor whose labels are used again in every level of another.
+
+    Casks a, b, c in every batch may be three casks that all batches went through (crossed) or other
+    casks each time (nested), and the formulas differ: `(1|batch) + (1|cask)` and `(1|batch/cask)`.
+    The data look the same, so this is a question, not an error. It is asked where
+
+    - the two stand alone as grouping factors and no term combines them, so that nobody has said
+      how they relate;
+    - the inner factor's labels are generic: single letters, or whole numbers in an unbroken run
+      from 0 or 1, but not 0 and 1 alone, which are a no and a yes;
+    - they start anew in at least nine of ten outer levels: those seen there are the first of the
+      run, as many as there are, in most two or more;
+    - most of the pairs that occur have two rows or more. With one row each (every plate tests
+      every sample once) an effect for each pair could not be told from the residual, so nesting
+      cannot be meant.
+
+    Where it could be asked either way round, the factor with fewer levels is taken to be the inner.
+
+    Parameters
+    ----------
+    formula
+        Its group terms.
+    factors
+        From `ranef.formula.grouping.grouping_factors`.
+
+    Warns
+    -----
+    NestingWarning
+        Once for each such pair.
+    """
+    together = {frozenset(p) for t in formula.groups for p in combinations(t.factors, 2)}
+    alone = {t.factor for t in formula.groups if len(t.factors) == 1}
+    for first, second in combinations([f for f in factors if f.name in alone], 2):
+        if frozenset((first.name, second.name)) in together:
+            continue
+        outer, inner = sorted((first, second), key=lambda f: -len(f.levels))
+        if not (_starts_anew(outer, inner) or _starts_anew(inner, outer)):
+            continue
+        if not _starts_anew(outer, inner):
+            outer, inner = inner, outer
+        a, b = outer.name, inner.name
+        shown = ", ".join(inner.levels[:3]) + ("" if len(inner.levels) <= 3 else ", …")
+        warn(
+            f"The levels of {b!r} ({shown}) occur again in every level of {a!r}. If each belongs "
+            f"to one {a!r} alone, write (1|{a}/{b}). If the same {b!r} goes with every {a!r}, "
+            f"nothing is wrong; (1|{a}:{b}) beside the two lets them interact and ends this "
+            "warning.",
+            NestingWarning,
+        )
+
+
+def _starts_anew(outer: Factor, inner: Factor) -> bool:
+    """Whether generic labels of `inner` are used again from the first in the levels of `outer`."""
+    order = _run(inner.levels)
+    A, B = len(outer.levels), len(inner.levels)
+    if order is None or A < 2 or B < 2 or A * B > _PAIRS:
+        return False
+    count = _table(outer, inner)[:, order]
+    if np.mean(count[count > 0] > 1) <= 0.5:
+        return False
+    seen = count > 0
+    number = seen.sum(axis=1)
+    first = np.arange(B) < number[:, None]
+    return bool(np.mean((seen == first).all(axis=1)) >= _MOST and np.mean(number > 1) > 0.5)
+
+
+def _table(outer: Factor, inner: Factor) -> IntArray:
+    """Rows of each pair of levels, shape (outer levels, inner levels)."""
+    A, B = len(outer.levels), len(inner.levels)
+    counted = np.bincount(outer.codes * B + inner.codes, minlength=A * B)
+    return np.asarray(counted.reshape(A, B), dtype=np.intp)
+
+
+def _run(levels: tuple[str, ...]) -> IntArray | None:
+    """Order of labels that are single letters or a run of numbers from 0 or 1; None for others."""
+    if all(len(v) == 1 and v.isalpha() for v in levels):
+        return np.argsort(np.array(levels))
+    if not all(v.isdecimal() for v in levels):
+        return None
+    numbers = np.array([int(v) for v in levels])
+    if set(levels) == {"0", "1"}:
+        return None
+    order = np.argsort(numbers)
+    run = numbers[order] - numbers.min()
+    return order if numbers.min() <= 1 and np.array_equal(run, np.arange(len(levels))) else None

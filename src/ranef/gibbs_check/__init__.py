@@ -1,0 +1,1 @@
+"""A Gibbs sampler's updates checked against a log joint density; needs nothing of the rest."""

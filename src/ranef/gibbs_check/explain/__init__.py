@@ -1,0 +1,1 @@
+"""What is wrong with an update, in the model's own terms."""

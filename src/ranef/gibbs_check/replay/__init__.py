@@ -1,0 +1,1 @@
+"""Level 0: an update as a map of its random numbers, replayed."""

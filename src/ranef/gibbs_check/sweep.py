@@ -1,0 +1,102 @@
+"""The sweep: replayed as a composition of the updates, else compared before and after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ranef.gibbs_check.context import Context
+from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.sweep import Composition, SweepError, read_sweep, run_sweep
+from ranef.gibbs_check.report import BlockCheck
+from ranef.gibbs_check.sampler import State, UpdateError
+from ranef.gibbs_check.simulation.before_after import before_after, functionals
+
+__all__ = ["check_sweep"]
+
+
+def check_sweep(
+    context: Context, sweep: Callable[..., Any], blocks: list[BlockCheck]
+) -> BlockCheck:
+    """Replay the sweep as a composition of updates, else compare before and after.
+
+    Parameters
+    ----------
+    context
+        The sampler under check.
+    sweep
+        The user's function.
+    blocks
+        What was found of the updates.
+
+    Returns
+    -------
+    ranef.gibbs_check.report.BlockCheck
+    """
+    started = time.perf_counter()
+    try:
+        made = _sweep_replay(context, sweep, blocks)
+    except SweepError as error:
+        made = BlockCheck("sweep", 0, False, f"the sweep {error}")
+    except UpdateError as error:
+        made = BlockCheck("sweep", None, None, f"not checked: an update {error}")
+    return replace(made, seconds=time.perf_counter() - started)
+
+
+def _sweep_replay(
+    context: Context, sweep: Callable[..., Any], blocks: list[BlockCheck]
+) -> BlockCheck:
+    recorder = Recorder(context.rng)
+    told: list[str] = []
+    for state in context.states[1:]:
+        found = read_sweep(context.problem, sweep, state, recorder)
+        if found.unmatched:
+            return _sweep_test(context, sweep, blocks, _told(found))
+        told += [
+            f"gives update {name!r} the value of {', '.join(map(repr, old))} from before"
+            for name, old in found.stale.items()
+        ]
+        told += [f"never updates {name!r}" for name in found.unmoved]
+    told = list(dict.fromkeys(told))
+    return BlockCheck("sweep", 0, not told, f"the sweep {'; it '.join(told)}" if told else "")
+
+
+def _sweep_test(
+    context: Context, sweep: Callable[..., Any], blocks: list[BlockCheck], reason: str
+) -> BlockCheck:
+    if not all(b.passed for b in blocks):
+        return BlockCheck(
+            "sweep", None, None, f"not checked: it {reason}, and not all updates passed"
+        )
+
+    def reference(state: State) -> State:
+        for name in context.problem.updates:
+            state = context.problem.place(
+                state, name, context.problem.draw(name, state, context.rng)
+            )
+        return state
+
+    outcome = before_after(
+        reference,
+        lambda s: run_sweep(context.problem, sweep, s, context.rng),
+        context.problem.state,
+        functionals(context.problem, list(context.problem.updates)),
+        context.alpha,
+    )
+    right = outcome.p_value >= context.alpha
+    told = f"it {reason}"
+    if not right:
+        told = f"the sweep changes the distribution of {outcome.where}; replay: {told}"
+    return BlockCheck("sweep", 2, right, told, p_value=outcome.p_value)
+
+
+def _told(found: Composition) -> str:
+    """Why a sweep could not be replayed, and where the search stuck."""
+    reason = "is no composition of these updates that replay can see"
+    if not found.order:
+        return reason
+    if len(found.unmatched) == 1:
+        return f"{reason}: it draws {found.unmatched[0]!r} in another way than its update does"
+    return f"{reason}: it is one up to {found.order[-1]!r}, then draws in another way"

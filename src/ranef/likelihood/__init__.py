@@ -1,0 +1,1 @@
+"""Log densities of the variance parameters with the effects integrated out."""

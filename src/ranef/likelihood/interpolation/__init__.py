@@ -1,0 +1,1 @@
+"""Polynomials in place of an expensive likelihood, and where they hold."""

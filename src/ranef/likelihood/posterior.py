@@ -1,0 +1,184 @@
+"""Marginal posterior of any Gaussian mixed model's variance parameters.
+
+The structure of the grouping factors is chosen from the design; everything else, coefficients,
+residual SD, priors, is the same for all of them (mathematics.md, section 3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ranef.likelihood.coefficients import Coefficients, Profile
+from ranef.likelihood.structures.crossed import Crossed
+from ranef.likelihood.structures.factor_blocks import factor_block
+from ranef.likelihood.structures.level_classes import find_classes
+from ranef.likelihood.structures.one_factor import OneFactor
+from ranef.likelihood.structures.small_remainder import SmallRest
+
+if TYPE_CHECKING:
+    from ranef.cells.orthonormal import Design
+    from ranef.common.array_types import Array, IntArray
+    from ranef.likelihood.interpolation.surrogate import Surrogate
+    from ranef.mixed_model.model import Model
+
+__all__ = ["LARGEST_RATIO", "Mixed", "Structure", "choose_structure"]
+
+# Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
+# where the largest factor has few classes, whose products are held in memory.
+_FEW, _SOME, _PRODUCTS = 64, 150, 5_000_000
+# Log parameters beyond this leave the range of double precision when squared.
+_FAR = 300.0
+# Log ratio of SDs beyond which rounding swamps the likelihood: a variance ratio of 1e12.
+LARGEST_RATIO = 13.8
+
+
+class Structure(Protocol):
+    """What a file of this folder offers for one structure of grouping factors."""
+
+    name: str
+
+    @property
+    def cost(self) -> float:
+        """Rough seconds for one evaluation."""
+        ...
+
+    def sums(self, roots: list[Array]) -> tuple[Array, Array]:
+        """log|V| and [X~ y~]'V^-1[X~ y~], relative to sigma^2, at n relative Cholesky factors."""
+        ...
+
+    def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Effects' response to [-beta~; 1] and covariance given coefficients, per factor."""
+        ...
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Effects' response as in `solve`, and the joint covariance of those that meet in a row."""
+        ...
+
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of the effects' posterior second moments, per factor."""
+        ...
+
+    def draw(
+        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+    ) -> list[Array]:
+        """Draws of the effects given variance parameters and coefficients, per factor."""
+        ...
+
+
+def choose_structure(design: Design) -> Structure:
+    """Choose the cheapest way to evaluate a design.
+
+    Parameters
+    ----------
+    design
+        The data.
+
+    Returns
+    -------
+    Structure
+    """
+    if len(design.factors) == 1:
+        return OneFactor(design)
+    sizes = [f.levels * len(f.columns) for f in design.factors]
+    rest = sum(sizes) - max(sizes)
+    if rest <= _FEW:
+        return SmallRest(design)
+    if rest <= _SOME:
+        block = factor_block(design, int(np.argmax(sizes)))
+        products = len(find_classes(block.ZZ)[0]) * block.ZZ.shape[1] ** 2 * rest**2
+        if products <= _PRODUCTS:
+            return SmallRest(design)
+    return Crossed(design)
+
+
+class Mixed:
+    """Log densities of a mixed model's parameter vector (`ranef.mixed_model.parameters.Layout`).
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+    structure
+        How to evaluate the design; chosen from it by default.
+    surrogate
+        A checked interpolation to use instead, inside its box.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        structure: Structure | None = None,
+        surrogate: Surrogate | None = None,
+    ) -> None:
+        self.model = model
+        self.layout = model.layout
+        self.structure = choose_structure(model.design) if structure is None else structure
+        self.surrogate = surrogate
+        self.coefficients = Coefficients(model.design, model.prior_precision, model.prior_mean)
+
+    def ratio_sums(self, phi: Array) -> tuple[Array, Array]:
+        """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""
+        eta = self.layout.absolute(phi, np.full(len(phi), self.layout.known))
+        return self.structure.sums(self.layout.roots(eta))
+
+    def profile(self, eta: Array) -> Profile:
+        """Integrate effects and coefficients out at parameter vectors (n, d)."""
+        phi = self.layout.relative(eta)
+        if self.surrogate is None:
+            return self.coefficients.profile(*self.ratio_sums(phi))
+        inside = self.surrogate.inside(phi)
+        log_det, U = self.surrogate.sums(np.where(inside[:, None], phi, self.surrogate.center))
+        if not inside.all():
+            log_det[~inside], U[~inside] = self.ratio_sums(phi[~inside])
+        return self.coefficients.profile(log_det, U)
+
+    def log_density(self, eta: Array, profile: Profile | None = None) -> Array:
+        """Log joint density of the parameter vector and the data, every constant included.
+
+        Parameters
+        ----------
+        eta
+            Shape (n, d).
+        profile
+            `self.profile(eta)`, if it is at hand.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,); -inf where a parameter leaves the range of double precision or a variance
+            ratio exceeds 1e12.
+        """
+        out = np.full(len(eta), -np.inf)
+        inside = np.all(np.abs(eta) < _FAR, axis=1)
+        for log_sd, _ in self.layout.split(self.layout.relative(eta)):
+            inside &= log_sd.max(axis=1) < LARGEST_RATIO
+        if profile is None and not inside.all():
+            if inside.any():
+                out[inside] = self.log_density(eta[inside])
+            return out
+        profile = self.profile(eta) if profile is None else profile
+        # With a profile at hand points too far out cost nothing, and what they give is not used.
+        with np.errstate(all=None if inside.all() else "ignore"):
+            value = (
+                self.coefficients.constant
+                + self.coefficients.core(profile, self.layout.tau(eta))
+                + self.layout.log_prior(eta)
+            )
+        return np.where(inside & ~np.isnan(value), value, -np.inf)
+
+    def log_density_inside(self, eta: Array) -> Array:
+        """Log density, -inf outside a surrogate's box: cheap everywhere, to fit proposals with."""
+        if self.surrogate is None:
+            return self.log_density(eta)
+        inside = self.surrogate.inside(self.layout.relative(eta))
+        out = np.full(len(eta), -np.inf)
+        if inside.any():
+            out[inside] = self.log_density(eta[inside])
+        return out
+
+    def log_likelihood(self, roots: list[Array], tau: Array, *, reml: bool) -> Array:
+        """Log marginal likelihood at relative covariance roots and log sigma, shape (n,)."""
+        profile = self.coefficients.profile(*self.structure.sums(roots))
+        return self.coefficients.log_likelihood(profile, tau, reml=reml)

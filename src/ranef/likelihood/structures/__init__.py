@@ -1,0 +1,1 @@
+"""How the likelihood is evaluated for each structure of the grouping."""

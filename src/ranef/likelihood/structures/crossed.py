@@ -1,0 +1,342 @@
+"""Several grouping factors: eliminate the largest, factor the Schur complement of the rest.
+
+The largest factor's block of the mixed-model matrix is block-diagonal, so eliminating it costs a
+small matrix per level. What is left is dense where factors are crossed (LAPACK), and sparse where
+they are nested or hardly crossed (sparse LU in symmetric mode). mathematics.md, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse.linalg import splu
+from threadpoolctl import threadpool_limits
+
+from ranef.likelihood.structures.factor_blocks import (
+    cross_block,
+    factor_block,
+    in_order,
+    join_blocks,
+    total_products,
+)
+from ranef.likelihood.structures.level_classes import root_of_k
+from ranef.likelihood.structures.level_pairs import Pairs, count_pairs
+
+if TYPE_CHECKING:
+    from ranef.cells.orthonormal import Design
+    from ranef.common.array_types import Array, IntArray
+    from ranef.likelihood.structures.factor_blocks import FactorBlock
+
+__all__ = ["Crossed"]
+
+# A remainder of more columns than this, or one this empty, is factored as a sparse matrix.
+_DENSE = 8_000
+_FILLED = 0.05
+# Products between remaining effects that are listed ahead, at some 30 bytes each.
+_LISTED = 10_000_000
+
+
+class Crossed:
+    """[X y]'V^-1[X y] sigma^2 and log|V| for several factors.
+
+    Parameters
+    ----------
+    design
+        The data.
+    """
+
+    def __init__(self, design: Design) -> None:
+        blocks = [factor_block(design, f) for f in range(len(design.factors))]
+        sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
+        self.order = [int(i) for i in np.argsort(sizes, kind="stable")[::-1]]
+        self.blocks = [blocks[f] for f in self.order]
+        self.total = total_products(design)
+        first, rest = self.blocks[0], self.blocks[1:]
+        self.starts = np.concatenate(
+            [[0], np.cumsum([b.ZZ.shape[0] * b.ZZ.shape[1] for b in rest])]
+        )
+        R, d1 = int(self.starts[-1]), first.ZZ.shape[0] * first.ZZ.shape[1]
+        P = self.total.shape[0]
+        self.ZV1 = first.ZV.reshape(d1, P)
+        self.ZVR = np.concatenate([b.ZV.reshape(-1, P) for b in rest])
+        self.ZR1 = sparse.vstack(
+            [
+                _matrix(design, f, self.order[0], (b.ZZ.shape[0] * b.ZZ.shape[1], d1))
+                for f, b in zip(self.order[1:], rest, strict=True)
+            ]
+        ).tocsr()
+        self.Z1R = self.ZR1.T.tocsr()
+        self.ZRR = _rest(design, self.order[1:], rest)
+        pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
+        self.dense = R <= _DENSE and (pattern.nnz > _FILLED * R * R or R <= 500)
+        self.pairs = None
+        if self.dense:
+            self.ZRR = np.ascontiguousarray(self.ZRR.todense())
+            q = first.ZZ.shape[1]
+            if count_pairs(self.Z1R, q) <= _LISTED:
+                self.pairs = Pairs(self.Z1R, q)
+        self.name = (
+            f"{len(blocks)} factors, largest eliminated, "
+            f"{'dense' if self.dense else 'sparse'} Schur complement of {R} columns"
+        )
+
+    def sums(self, roots: list[Array]) -> tuple[Array, Array]:
+        """Evaluate at n relative Cholesky factors of every factor.
+
+        Parameters
+        ----------
+        roots
+            For each factor, in the design's order, shape (n, q, q).
+
+        Returns
+        -------
+        log_det : numpy.ndarray
+            log|V| - N log sigma^2, shape (n,).
+        U : numpy.ndarray
+            Shape (n, p + 1, p + 1).
+        """
+        n, P = len(roots[0]), self.total.shape[0]
+        log_det, U = np.empty(n), np.empty((n, P, P))
+        # On a busy machine the threads of a factorisation this small wait for each other for
+        # longer than they work.
+        with threadpool_limits(1, "blas"):
+            for i in range(n):
+                log_det[i], U[i] = self._one([roots[f][i] for f in self.order])
+        return log_det, U
+
+    @property
+    def cost(self) -> float:
+        """Rough seconds for one evaluation."""
+        R = float(self.starts[-1])
+        return 3e-4 + 5e-8 * float(self.ZR1.nnz) + 1e-11 * R * R * R
+
+    def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
+        n = len(roots[0])
+        with threadpool_limits(1, "blas"):
+            parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
+        response: list[Array] = [np.empty(0)] * len(self.order)
+        covariance: list[Array] = [np.empty(0)] * len(self.order)
+        for k, f in enumerate(self.order):
+            response[f] = np.stack([b[k] for b, _ in parts])
+            covariance[f] = np.stack([c[k] for _, c in parts])
+        return response, covariance
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+        q, widths = self._width(0), [self._width(k) for k in range(1, len(self.order))]
+        first = level[self.order[0]]
+        at = np.concatenate(
+            [
+                start + level[f][:, None] * w + np.arange(w)
+                for f, start, w in zip(self.order[1:], self.starts[:-1], widths, strict=True)
+            ],
+            axis=1,
+        )
+        place, inner = in_order(self.order, [q, *widths]), np.arange(q)[:, None]
+        responses, joint = [], []
+        with threadpool_limits(1, "blas"):
+            for i in range(len(roots[0])):
+                response, K, M = self._posterior([roots[f][i] for f in self.order])
+                # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
+                half = (self.Z1R @ M).reshape(len(K), q, -1)
+                across = -K[first] @ half[first[:, None, None], inner, at[:, None, :]]
+                own = (K + K @ self._quadratic(M) @ K)[first]
+                rest = M[at[:, :, None], at[:, None, :]]
+                responses.append(response)
+                joint.append(join_blocks(own, across, rest)[:, place[:, None], place])
+        ordered: list[Array] = [np.empty(0)] * len(self.order)
+        for k, f in enumerate(self.order):
+            ordered[f] = np.stack([r[k] for r in responses])
+        return ordered, np.stack(joint)
+
+    def _width(self, k: int) -> int:
+        """Number of columns of the k-th factor in elimination order."""
+        return int(self.blocks[k].ZZ.shape[1])
+
+    def _solve_one(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Solve once, in elimination order."""
+        responses, K, M = self._posterior(roots)
+        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains K Z_1'Z_R M Z_R'Z_1 K.
+        covariances = [K + K @ self._quadratic(M) @ K]
+        for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
+            G, q = block.ZZ.shape[:2]
+            at = start + np.arange(G * q).reshape(G, q)
+            covariances.append(M[at[:, :, None], at[:, None, :]])
+        return responses, covariances
+
+    def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array]:
+        """Responses, and K and the remaining effects' covariance M, in elimination order."""
+        K, _ = self._eliminate(roots[0])
+        r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
+        L = self._root(roots[1:])
+        F = self._factor(K, L)
+        inverse, _ = linalg.lapack.dpotri(F, lower=True, overwrite_c=True)
+        inverse = np.tril(inverse)
+        inverse += np.tril(inverse, -1).T
+        M = np.ascontiguousarray(_scale(L.T, inverse))  # L A^-1 L', symmetric
+        B_rest = M @ r
+        B_first = _apply(K, self.ZV1 - self.Z1R @ B_rest)
+        first = self.blocks[0]
+        responses = [B_first.reshape(*first.ZZ.shape[:2], len(self.total))]
+        for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
+            G, q = block.ZZ.shape[:2]
+            responses.append(B_rest[start + np.arange(G * q).reshape(G, q)])
+        return responses, K, M
+
+    def _quadratic(self, M: Array) -> Array:
+        """Z_1'Z_R M Z_R'Z_1 of each level of the largest factor, shape (G, q, q)."""
+        if self.pairs is not None:
+            return self.pairs.quadratic(M)
+        G, q = self.blocks[0].ZZ.shape[:2]
+        half = self.Z1R @ M
+        out = np.empty((G, q, q))
+        for a in range(q):
+            for b in range(q):
+                out[:, a, b] = np.asarray(self.Z1R[b::q].multiply(half[a::q]).sum(axis=1)).ravel()
+        return out
+
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        out = [np.empty((len(W), r.shape[1], r.shape[1])) for r in roots]
+        for i in range(len(W)):  # one point at a time: all its levels are in memory at once
+            response, covariance = self.solve([r[i : i + 1] for r in roots])
+            for f, (B, C) in enumerate(zip(response, covariance, strict=True)):
+                out[f][i] = np.einsum("gap,gbp->ab", B[0] @ W[i], B[0]) + C[0].sum(axis=0)
+        return out
+
+    def draw(
+        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+    ) -> list[Array]:
+        """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
+        out = [np.empty((len(c), *b.ZZ.shape[:2])) for b in self.blocks]
+        for i in range(len(c)):
+            some = [roots[f][i] for f in self.order]
+            K, _ = self._eliminate(some[0])
+            L = self._root(some[1:])
+            F = self._factor(K, L)
+            r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
+            sigma = np.exp(tau[i])
+            z = sigma * rng.standard_normal(len(F))
+            inner = linalg.solve_triangular(F, L.T @ (r @ c[i]), lower=True)
+            rest = L @ linalg.solve_triangular(F, inner + z, lower=True, trans="T")
+            score = self.ZV1 @ c[i] - self.Z1R @ rest
+            G, q = self.blocks[0].ZZ.shape[:2]
+            noise = sigma * rng.standard_normal((G, q))
+            out[0][i] = _apply(K, score[:, None]).reshape(G, q) + self._spread(some[0], noise)
+            for k, start in enumerate(self.starts[:-1], start=1):
+                out[k][i] = rest[start : start + out[k][i].size].reshape(out[k][i].shape)
+        ordered = [np.empty(0)] * len(out)
+        for k, f in enumerate(self.order):
+            ordered[f] = out[k]
+        return ordered
+
+    def _factor(self, K: Array, L: sparse.csr_array) -> Array:
+        """Cholesky factor of L' (Z_R'Z_R - Z_R'Z_1 K Z_1'Z_R) L + I, dense and lower."""
+        if self.pairs is not None:
+            S = self.ZRR.copy()
+            self.pairs.subtract(S, K)
+            if L.nnz > L.shape[0]:
+                S = np.tril(S) + np.tril(S, -1).T
+        else:
+            S = self.ZRR - self.ZR1 @ _block_diagonal(K) @ self.Z1R
+            S = np.asarray(S if self.dense else S.todense())
+        A = _scale(L, S)
+        A[np.diag_indices_from(A)] += 1
+        # LAPACK reads columns first: the lower triangle of rows is its upper one of columns.
+        F, failed = linalg.lapack.dpotrf(A.T, lower=False, overwrite_a=True, clean=True)
+        if failed:
+            raise np.linalg.LinAlgError("the Schur complement is not positive definite")
+        return np.asarray(F.T)
+
+    def _spread(self, L: Array, z: Array) -> Array:
+        """Give noise (G, q) the covariance K of each level of the largest factor."""
+        half = root_of_k(L[None], self.blocks[0].ZZ)[0][0]
+        return np.asarray(np.einsum("gka,gk->ga", half, z))
+
+    def _one(self, roots: list[Array]) -> tuple[float, Array]:
+        """Evaluate once; roots in elimination order."""
+        K, log_det = self._eliminate(roots[0])
+        through = _apply(K, self.ZV1)
+        r = self.ZVR - self.ZR1 @ through
+        U = self.total - self.ZV1.T @ through
+        L = self._root(roots[1:])
+        right = L.T @ r
+        if self.dense:
+            F = self._factor(K, L)
+            half = linalg.solve_triangular(F, right, lower=True, check_finite=False)
+            log_det += 2 * float(np.log(np.diag(F)).sum())
+            return log_det, U - half.T @ half
+        S = self.ZRR - self.ZR1 @ _block_diagonal(K) @ self.Z1R
+        factor = splu(
+            (L.T @ S @ L + sparse.eye_array(L.shape[0])).tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+        log_det += float(np.log(np.abs(factor.U.diagonal())).sum())
+        return log_det, U - right.T @ factor.solve(right)
+
+    def _eliminate(self, L: Array) -> tuple[Array, float]:
+        """K = L (L'Z'Z L + I)^-1 L' of each level of the largest factor, and log|L'Z'Z L + I|."""
+        roots, logs = root_of_k(L[None], self.blocks[0].ZZ)
+        return np.einsum("gka,gkb->gab", roots[0], roots[0]), float(logs.sum())
+
+    def _root(self, roots: list[Array]) -> sparse.csr_array:
+        """Block-diagonal relative Cholesky factor of all remaining effects."""
+        parts = [
+            sparse.kron(sparse.eye_array(b.ZZ.shape[0]), root)
+            for b, root in zip(self.blocks[1:], roots, strict=True)
+        ]
+        return sparse.block_diag(parts, format="csr")
+
+
+def _matrix(design: Design, f: int, g: int, shape: tuple[int, int]) -> sparse.csr_array:
+    """Z_f'Z_g as a sparse matrix."""
+    block = cross_block(design, f, g)
+    _, a, b = block.values.shape
+    rows = (block.row[:, None, None] * a + np.arange(a)[:, None] + np.zeros((1, b), int)).ravel()
+    columns = (block.column[:, None, None] * b + np.arange(b) + np.zeros((a, 1), int)).ravel()
+    return sparse.csr_array((block.values.ravel(), (rows, columns)), shape=shape)
+
+
+def _rest(design: Design, order: list[int], blocks: list[FactorBlock]) -> sparse.csr_array:
+    """Z'Z of all factors but the eliminated one."""
+    grid: list[list[Any]] = []
+    for i, (f, b) in enumerate(zip(order, blocks, strict=True)):
+        row: list[Any] = []
+        G, q = b.ZZ.shape[:2]
+        for j, (g, c) in enumerate(zip(order, blocks, strict=True)):
+            if i == j:
+                part = sparse.bsr_array(
+                    (b.ZZ, np.arange(G), np.arange(G + 1)), shape=(G * q, G * q)
+                )
+            else:
+                part = _matrix(design, f, g, (G * q, c.ZZ.shape[0] * c.ZZ.shape[1]))
+            row.append(part)
+        grid.append(row)
+    return sparse.block_array(grid, format="csr")
+
+
+def _apply(K: Array, V: Array) -> Array:
+    """Block-diagonal K (G, q, q) times V (G q, m)."""
+    G, q = K.shape[:2]
+    return np.asarray(np.matmul(K, V.reshape(G, q, -1))).reshape(V.shape)
+
+
+def _block_diagonal(K: Array) -> sparse.csr_array:
+    """K (G, q, q) as one sparse matrix."""
+    G, q = K.shape[:2]
+    return sparse.bsr_array((K, np.arange(G), np.arange(G + 1)), shape=(G * q, G * q)).tocsr()
+
+
+def _scale(L: sparse.csr_array, S: Array) -> Array:
+    """L' S L; a vector operation where L is diagonal."""
+    if L.nnz == L.shape[0]:
+        d = L.diagonal()
+        S = S * d
+        S *= d[:, None]
+        return np.asarray(S)
+    return np.asarray(L.T @ S @ L)

@@ -1,0 +1,106 @@
+"""Z_R'Z_1 K Z_1'Z_R as one sparse matrix-vector product in the entries of K.
+
+Two remaining effects meet in the Schur complement where a level of the eliminated factor has rows
+of both. Which ones do, and with what weight, does not change with the variance parameters, so the
+list is made once: a product over it takes a sixth of the time of a product of sparse matrices.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import Array, IntArray
+
+__all__ = ["Pairs", "count_pairs"]
+
+
+def count_pairs(Z1R: sparse.csr_array, q: int) -> int:
+    """Number of products that `Pairs` has to list.
+
+    Parameters
+    ----------
+    Z1R
+        Z_1'Z_R, shape (G q, R), the q rows of a level together.
+    q
+        Columns of the eliminated factor.
+
+    Returns
+    -------
+    int
+    """
+    per_level = np.diff(Z1R.indptr).reshape(-1, q).sum(axis=1).astype(np.int64)
+    return int((per_level**2).sum())
+
+
+class Pairs:
+    """The list of pairs.
+
+    Parameters
+    ----------
+    Z1R
+        Z_1'Z_R, shape (G q, R), the q rows of a level together.
+    q
+        Columns of the eliminated factor.
+    """
+
+    def __init__(self, Z1R: sparse.csr_array, q: int) -> None:
+        G, R = Z1R.shape[0] // q, Z1R.shape[1]
+        self._shape = (G, q)
+        keys, columns, values = [], [], []
+        for c in range(q):
+            for d in range(q):
+                j, a, b, v = _all_pairs(Z1R[c::q], Z1R[d::q])
+                lower = a >= b
+                keys.append(a[lower].astype(np.int64) * R + b[lower])
+                columns.append(j[lower] * (q * q) + c * q + d)
+                values.append(v[lower])
+        self._at, row = np.unique(np.concatenate(keys), return_inverse=True)
+        self._sum = sparse.csr_array(
+            (np.concatenate(values), (row, np.concatenate(columns))),
+            shape=(len(self._at), G * q * q),
+        )
+        self._back = self._sum.T.tocsr()
+        i, k = np.divmod(self._at, R)
+        self._twice = np.where(i == k, 1.0, 2.0)
+
+    def subtract(self, S: Array, K: Array) -> None:
+        """Take Z_R'Z_1 K Z_1'Z_R from the lower triangle of S, in place.
+
+        Parameters
+        ----------
+        S
+            Shape (R, R), contiguous.
+        K
+            Shape (G, q, q), symmetric.
+        """
+        S.reshape(-1)[self._at] -= self._sum @ K.ravel()
+
+    def quadratic(self, M: Array) -> Array:
+        """Z_1'Z_R M Z_R'Z_1 of each level, for symmetric M (R, R), shape (G, q, q)."""
+        G, q = self._shape
+        out = (self._back @ (self._twice * M.reshape(-1)[self._at])).reshape(G, q, q)
+        # Only one of two mirrored products is listed for q > 1; both halves together are right.
+        return np.asarray(0.5 * (out + out.transpose(0, 2, 1)))
+
+
+def _all_pairs(
+    A: sparse.csr_array, B: sparse.csr_array
+) -> tuple[IntArray, IntArray, IntArray, Array]:
+    """All pairs of entries in the same row of A and B: row, both columns, and the product."""
+    first, second = np.diff(A.indptr), np.diff(B.indptr)
+    # Each entry of A meets all of B's entries of its row.
+    row = np.repeat(np.arange(len(first)), first)
+    times = second[row]
+    left = np.repeat(np.arange(len(row)), times)
+    within = np.arange(len(left)) - np.repeat(np.cumsum(times) - times, times)
+    right = B.indptr[row][left] + within
+    return (
+        row[left],
+        A.indices[left],
+        B.indices[right],
+        A.data[left] * B.data[right],
+    )

@@ -1,0 +1,226 @@
+"""Several factors of which all but the largest are small: thousands of draws in one batch.
+
+The largest factor is eliminated class by class with the other effects standing beside X and y, and
+what is left is one small dense matrix per draw. The Cholesky factor of
+`[[L'A'A L + I, L'A'V], [V'A L, V'V]]`, A the columns of the remaining effects and V = [X y], holds
+log|.| of the first block and a root of its Schur complement U, so one factorisation does it all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.common.random_streams import split_stream
+from ranef.likelihood.structures.factor_blocks import (
+    cross_block,
+    factor_block,
+    in_order,
+    join_blocks,
+    total_products,
+)
+from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
+
+if TYPE_CHECKING:
+    from ranef.cells.orthonormal import Design
+    from ranef.common.array_types import Array, IntArray
+
+__all__ = ["SmallRest"]
+
+# Numbers held at once in a batch of matrices.
+_BLOCK = 2_000_000
+
+
+class SmallRest:
+    """[X y]'V^-1[X y] sigma^2 and log|V| for factors of which only one is large.
+
+    Parameters
+    ----------
+    design
+        The data.
+    """
+
+    def __init__(self, design: Design) -> None:
+        blocks = [factor_block(design, f) for f in range(len(design.factors))]
+        sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
+        self.first = int(np.argmax(sizes))
+        self.rest = [f for f in range(len(blocks)) if f != self.first]
+        self.shapes = [blocks[f].ZZ.shape[:2] for f in self.rest]
+        self.starts = np.concatenate([[0], np.cumsum([sizes[f] for f in self.rest])])
+        R, P = int(self.starts[-1]), design.p + 1
+        big = blocks[self.first]
+        G, q = big.ZZ.shape[:2]
+        ZA, total = np.zeros((G, q, R + P)), np.zeros((R + P, R + P))
+        ZA[:, :, R:], total[R:, R:] = big.ZV, total_products(design)
+        for i, f in enumerate(self.rest):
+            own = blocks[f]
+            at = self._at(i)
+            total[at[:, :, None], at[:, None, :]] = own.ZZ
+            total[at, R:] = own.ZV
+            total[R:, at.ravel()] = own.ZV.reshape(-1, P).T
+            cross = cross_block(design, self.first, f)
+            for a in range(q):
+                ZA[cross.row[:, None], a, at[cross.column]] = cross.values[:, a]
+            for j in range(i):
+                pair = cross_block(design, f, self.rest[j])
+                row, column = at[pair.row], self._at(j)[pair.column]
+                total[row[:, :, None], column[:, None, :]] = pair.values
+                total[column[:, :, None], row[:, None, :]] = pair.values.transpose(0, 2, 1)
+        self._sums = ClassSums(big.ZZ, ZA, total)
+        self.name = (
+            f"{len(blocks)} factors, largest eliminated in {len(self._sums.ZZ):,} classes, "
+            f"the other {R} effects dense and in batches"
+        )
+
+    @property
+    def cost(self) -> float:
+        """Rough seconds for one evaluation."""
+        columns = float(len(self._sums.total))
+        return self._sums.cost + 1e-6 + 6e-10 * columns**2 * float(np.sqrt(columns))
+
+    def _at(self, i: int) -> Array:
+        """Positions of the i-th remaining factor's effects, shape (G, q)."""
+        G, q = self.shapes[i]
+        return np.asarray(self.starts[i] + np.arange(G * q).reshape(G, q))
+
+    def _root(self, roots: list[Array]) -> Array:
+        """Block-diagonal relative Cholesky factor of the remaining effects, shape (n, R, R)."""
+        n, R = len(roots[0]), int(self.starts[-1])
+        L = np.zeros((n, R, R))
+        for i, f in enumerate(self.rest):
+            at = self._at(i)
+            L[:, at[:, :, None], at[:, None, :]] = roots[f][:, None]
+        return L
+
+    def _scaled(self, roots: list[Array], U: Array) -> tuple[Array, Array]:
+        """L'A'A L + I and L'A'V, shapes (n, R, R) and (n, R, P)."""
+        n, R = len(U), int(self.starts[-1])
+        if all(q == 1 for _, q in self.shapes):
+            sizes = zip(self.rest, self.shapes, strict=True)
+            d = np.concatenate([np.broadcast_to(roots[f][:, 0], (n, G)) for f, (G, _) in sizes], 1)
+            A, right = d[:, :, None] * U[:, :R, :R] * d[:, None, :], d[:, :, None] * U[:, :R, R:]
+        else:
+            LT = self._root(roots).transpose(0, 2, 1)
+            A, right = LT @ U[:, :R, :R] @ LT.transpose(0, 2, 1), LT @ U[:, :R, R:]
+        A[:, np.arange(R), np.arange(R)] += 1
+        return A, right
+
+    def sums(self, roots: list[Array]) -> tuple[Array, Array]:
+        """Evaluate at n relative Cholesky factors of every factor; see `OneFactor.sums`."""
+        n, R, M = len(roots[0]), int(self.starts[-1]), len(self._sums.total)
+        log_det, U = np.empty(n), np.empty((n, M - R, M - R))
+        step = max(1, _BLOCK // M**2)
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            some = [r[part] for r in roots]
+            logs, whole = self._sums.sums(some[self.first])
+            A, right = self._scaled(some, whole)
+            whole[:, :R, :R], whole[:, R:, :R] = A, right.transpose(0, 2, 1)
+            F = np.linalg.cholesky(whole)
+            inside = np.einsum("nii->ni", F[:, :R, :R])
+            log_det[part] = logs + 2 * np.log(inside).sum(axis=1)
+            U[part] = F[:, R:, R:] @ F[:, R:, R:].transpose(0, 2, 1)
+        return log_det, U
+
+    def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
+        """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
+        response, K, left, M = self._posterior(roots)
+        covariance = [np.empty(0)] * (len(self.rest) + 1)
+        n, G, q, R = left.shape
+        spread = (left.reshape(n, G * q, R) @ M).reshape(n, G, q, R)
+        covariance[self.first] = K + spread @ left.transpose(0, 1, 3, 2)
+        for i, f in enumerate(self.rest):
+            at = self._at(i)
+            covariance[f] = M[:, at[:, :, None], at[:, None, :]]
+        return response, covariance
+
+    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+        response, K, left, M = self._posterior(roots)
+        first = level[self.first]
+        at = np.concatenate([self._at(i)[level[f]] for i, f in enumerate(self.rest)], axis=1)
+        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
+        spread = left @ M[:, None]
+        inner = np.arange(K.shape[2])[:, None]
+        across = -spread[:, first[:, None, None], inner, at[:, None, :]]
+        own = (K + spread @ left.swapaxes(2, 3))[:, first]
+        rest = M[:, at[:, :, None], at[:, None, :]]
+        widths = [self.shapes[i][1] for i in range(len(self.rest))]
+        place = in_order([self.first, *self.rest], [K.shape[2], *widths])
+        return response, join_blocks(own, across, rest)[:, :, place[:, None], place]
+
+    def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array, Array]:
+        """Responses per factor, and K, K Z_1'Z_R (n, G, q, R) and the rest's covariance M."""
+        R = int(self.starts[-1])
+        A, right = self._scaled(roots, self._sums.sums(roots[self.first])[1])
+        L = self._root(roots)
+        inverse = np.linalg.inv(A)
+        M = L @ inverse @ L.transpose(0, 2, 1)
+        B_rest = L @ (inverse @ right)
+        half, _ = root_of_k(roots[self.first], self._sums.ZZ)
+        K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
+        ZA = self._sums.ZA
+        left = np.matmul(K, ZA[:, :, :R])
+        response = [np.empty(0)] * (len(self.rest) + 1)
+        response[self.first] = np.matmul(K, ZA[:, :, R:]) - np.matmul(left, B_rest[:, None])
+        for i, f in enumerate(self.rest):
+            response[f] = B_rest[:, self._at(i)]
+        return response, K, left, M
+
+    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
+        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        n, R, M = len(W), int(self.starts[-1]), len(self._sums.total)
+        out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
+        step = max(1, _BLOCK // M**2)
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            some = [r[part] for r in roots]
+            A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
+            L = self._root(some)
+            inverse = np.linalg.inv(A)
+            B = L @ (inverse @ right)
+            # What the largest factor sees beside X and y: the other effects, with a minus sign.
+            whole = np.empty((len(B), M, M))
+            whole[:, R:, R:] = W[part]
+            cross = B @ W[part]
+            whole[:, :R, R:], whole[:, R:, :R] = -cross, -cross.transpose(0, 2, 1)
+            whole[:, :R, :R] = L @ inverse @ L.transpose(0, 2, 1) + cross @ B.transpose(0, 2, 1)
+            out[self.first][part] = self._sums.second_moments(some[self.first], whole)
+            for i, f in enumerate(self.rest):
+                at = self._at(i)
+                own = whole[:, at[:, :, None], at[:, None, :]]
+                out[f][part] = own.sum(axis=1)
+        return out
+
+    def draw(
+        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+    ) -> list[Array]:
+        """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
+        R = int(self.starts[-1])
+        G, q = self._sums.ZA.shape[:2]
+        # One stream for each kind of effect, so that block sizes change nothing.
+        small, large = split_stream(rng, 2)
+        rest, first = np.empty((len(c), R)), np.empty((len(c), G, q))
+        step = max(1, _BLOCK // max(len(self._sums.total) ** 2, G * q * q))
+        for start in range(0, len(c), step):
+            part = slice(start, start + step)
+            some = [r[part] for r in roots]
+            sigma = np.exp(tau[part])
+            A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
+            F = np.linalg.cholesky(A)
+            score = np.einsum("ndk,nk->nd", right, c[part])
+            z = small.standard_normal(score.shape) * sigma[:, None]
+            inner = np.linalg.solve(F, score[:, :, None]) + z[:, :, None]
+            b = (self._root(some) @ np.linalg.solve(F.transpose(0, 2, 1), inner))[:, :, 0]
+            rest[part] = b
+            half = root_of_k(some[self.first], self._sums.ZZ)[0][:, self._sums.kind]
+            both = np.concatenate([-b, c[part]], axis=1)
+            score = np.einsum("gak,nk->nga", self._sums.ZA, both)
+            inner = np.einsum("ngkb,ngb->ngk", half, score)
+            inner += large.standard_normal(inner.shape) * sigma[:, None, None]
+            first[part] = np.einsum("ngka,ngk->nga", half, inner)
+        out = [first] * (len(self.rest) + 1)
+        for i, f in enumerate(self.rest):
+            out[f] = rest[:, self._at(i)]
+        return out

@@ -1,1 +1,0 @@
-"""Log densities of the variance parameters with the effects integrated out, by structure."""

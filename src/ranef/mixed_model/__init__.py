@@ -1,0 +1,1 @@
+"""Design and priors as one model: parameters, what is not identified, what is improper."""

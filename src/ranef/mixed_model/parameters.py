@@ -1,0 +1,260 @@
+"""The unconstrained parameter vector: log standard deviations, correlations, log sigma.
+
+A term with q columns has q log SDs and, where its columns are correlated, q (q - 1) / 2 canonical
+partial correlations on the inverse-tanh scale (`ranef.numerics.correlations`). The residual's log
+SD comes last, unless it is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.numerics.correlations import correlation_root, draw_lkj, log_lkj, partial_correlations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ranef.common.array_types import Array
+    from ranef.priors import ScalePrior
+    from ranef.priors.joint import InverseWishart, Shares
+
+__all__ = ["Layout", "TermPrior"]
+
+
+@dataclass(frozen=True)
+class TermPrior:
+    """One group term's covariance: columns of a factor and their priors.
+
+    Attributes
+    ----------
+    label
+        As written: `Days|Subject`.
+    factor
+        Position of the grouping factor in the design.
+    place
+        Positions of the term's columns in the factor's block, shape (q,).
+    names
+        The columns' names in draws: `1|Subject`, `Days|Subject`.
+    scales
+        Prior of each column's standard deviation; none where a joint prior covers them.
+    eta
+        LKJ shape of the correlation matrix; None where the columns are independent.
+    wishart
+        Prior on the whole covariance matrix, in place of scales and LKJ.
+    """
+
+    label: str
+    factor: int
+    place: tuple[int, ...]
+    names: tuple[str, ...]
+    scales: tuple[ScalePrior, ...]
+    eta: float | None
+    wishart: InverseWishart | None = None
+
+    @property
+    def correlations(self) -> int:
+        """Number of correlations."""
+        q = len(self.place)
+        return 0 if self.eta is None else q * (q - 1) // 2
+
+    def correlation_matrices(self, z: Array) -> Array:
+        """Correlation matrices from unconstrained partial correlations (n, c), shape (n, q, q)."""
+        L = correlation_root(z, len(self.place))
+        return np.asarray(L @ L.transpose(0, 2, 1))
+
+    def log_correlation_prior(self, z: Array) -> Array:
+        """Log density of the unconstrained partial correlations (n, c), shape (n,)."""
+        return np.zeros(len(z)) if self.eta is None else log_lkj(z, len(self.place), self.eta)
+
+    def log_prior(self, log_sd: Array, z: Array) -> Array:
+        """Log prior density of the term's log SDs (n, q) and correlations (n, c), shape (n,)."""
+        if self.wishart is not None:
+            return self.wishart.log_density(log_sd, z)
+        out = self.log_correlation_prior(z)
+        for j, prior in enumerate(self.scales):
+            out = out + prior.log_density(log_sd[:, j])
+        return np.asarray(out)
+
+    def draw_prior(self, rng: np.random.Generator, n: int) -> tuple[Array, Array]:
+        """Draw log SDs (n, q) and unconstrained correlations (n, c) from the term's own priors."""
+        if self.wishart is not None:
+            return self.wishart.draw(rng, n)
+        log_sd = np.full((n, len(self.place)), np.nan)
+        for j, prior in enumerate(self.scales):
+            log_sd[:, j] = np.log(prior.draw(rng, n))
+        if self.eta is None:
+            return log_sd, np.empty((n, 0))
+        return log_sd, draw_lkj(len(self.place), self.eta, rng, n)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each parameter stands in the vector.
+
+    Attributes
+    ----------
+    terms
+        The group terms.
+    sigma
+        Prior on the residual SD, or, with `shares`, on the root of the total variance; None where
+        the residual SD is known and so no parameter.
+    widths
+        Number of columns of each factor's block.
+    known
+        Logarithm of the residual SD where it is known.
+    shares
+        Joint prior on all SDs as shares of a total variance, in place of one for each.
+    """
+
+    terms: tuple[TermPrior, ...]
+    sigma: ScalePrior | None
+    widths: tuple[int, ...]
+    known: float = 0.0
+    shares: Shares | None = None
+
+    @property
+    def ratios(self) -> int:
+        """Number of parameters beside log sigma."""
+        return sum(len(t.place) + t.correlations for t in self.terms)
+
+    @property
+    def size(self) -> int:
+        """Length of the vector, d."""
+        return self.ratios + (self.sigma is not None)
+
+    def tau(self, eta: Array) -> Array:
+        """Log sigma at vectors (n, d), known or not, shape (n,)."""
+        return np.full(len(eta), self.known) if self.sigma is None else eta[:, -1]
+
+    def split(self, eta: Array) -> list[tuple[Array, Array]]:
+        """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
+        out, at = [], 0
+        for term in self.terms:
+            q, c = len(term.place), term.correlations
+            out.append((eta[:, at : at + q], eta[:, at + q : at + q + c]))
+            at += q + c
+        return out
+
+    def relative(self, eta: Array) -> Array:
+        """Log SDs less log sigma, and correlations as they are, shape (n, ratios)."""
+        out = eta[:, : self.ratios].copy()
+        for log_sd, _ in self.split(out):
+            log_sd -= self.tau(eta)[:, None]
+        return out
+
+    def absolute(self, phi: Array, tau: Array) -> Array:
+        """The inverse of `relative`: vectors (n, d) from ratios (n, ratios) and tau (n,)."""
+        out = phi.copy() if self.sigma is None else np.column_stack([phi, tau])
+        for log_sd, _ in self.split(out):
+            log_sd += tau[:, None]
+        return out
+
+    def roots(self, eta: Array) -> list[Array]:
+        """For each factor the relative Cholesky factor L: sigma^2 L L' is a level's covariance.
+
+        Parameters
+        ----------
+        eta
+            Shape (n, d).
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Shape (n, q, q) each.
+        """
+        n = len(eta)
+        out = [np.zeros((n, w, w)) for w in self.widths]
+        tau = self.tau(eta)
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            sd = np.exp(log_sd - tau[:, None])
+            place = np.array(term.place)
+            root = sd[:, :, None] * correlation_root(z, len(place))
+            out[term.factor][:, place[:, None], place] = root
+        return out
+
+    def log_prior(self, eta: Array) -> Array:
+        """Log prior density of the vector, Jacobians included, shape (n,)."""
+        parts = self.split(eta)
+        out = np.zeros(len(eta))
+        if self.shares is not None:
+            out += self.shares.log_density(np.column_stack([*(a for a, _ in parts), self.tau(eta)]))
+            for term, (_, z) in zip(self.terms, parts, strict=True):
+                out += term.log_correlation_prior(z)
+            return out
+        if self.sigma is not None:
+            out += self.sigma.log_density(eta[:, -1])
+        for term, (log_sd, z) in zip(self.terms, parts, strict=True):
+            out += term.log_prior(log_sd, z)
+        return out
+
+    def draw_prior(self, rng: np.random.Generator, n: int) -> Array:
+        """Draw vectors (n, d) from the prior.
+
+        Raises
+        ------
+        PriorError
+            If a prior is improper.
+        """
+        eta = np.empty((n, self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            log_sd[:], z[:] = term.draw_prior(rng, n)
+        if self.shares is not None:
+            logs, at = self.shares.draw(rng, n), 0
+            for log_sd, _ in self.split(eta):
+                log_sd[:] = logs[:, at : at + log_sd.shape[1]]
+                at += log_sd.shape[1]
+            eta[:, -1] = logs[:, -1]
+        elif self.sigma is not None:
+            eta[:, -1] = np.log(self.sigma.draw(rng, n))
+        return eta
+
+    def vectors(
+        self, scales: Mapping[str, Array], correlations: Mapping[str, Array], sigma: Array | None
+    ) -> Array:
+        """Vectors (n, d) from SDs and correlations: the inverse of `scales` and `correlations`.
+
+        Parameters
+        ----------
+        scales
+            SD of each group effect by name, shape (n,) each.
+        correlations
+            By label, shape (n, pairs) each, pairs in the order (2,1), (3,1), (3,2), ….
+        sigma
+            Residual SD, shape (n,); None where it is known.
+        """
+        eta = np.empty((len(next(iter(scales.values()))), self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+            for j, name in enumerate(term.names):
+                log_sd[:, j] = np.log(scales[name])
+            if term.correlations:
+                q = len(term.place)
+                R = np.tile(np.eye(q), (len(eta), 1, 1))
+                row, column = np.tril_indices(q, -1)
+                R[:, row, column] = R[:, column, row] = correlations[term.label]
+                z[:] = partial_correlations(R)
+        if sigma is not None:
+            eta[:, -1] = np.log(sigma)
+        return eta
+
+    def scales(self, eta: Array) -> dict[str, Array]:
+        """SD of each group effect by name, shape (n,) each."""
+        out: dict[str, Array] = {}
+        for term, (log_sd, _) in zip(self.terms, self.split(eta), strict=True):
+            out |= {name: np.exp(log_sd[:, j]) for j, name in enumerate(term.names)}
+        return out
+
+    def correlations(self, eta: Array) -> dict[str, Array]:
+        """Correlations of each term that has any, by label, shape (n, pairs) each.
+
+        Pairs in the order (2,1), (3,1), (3,2), ….
+        """
+        out = {}
+        for term, (_, z) in zip(self.terms, self.split(eta), strict=True):
+            if term.correlations:
+                R = term.correlation_matrices(z)
+                i, j = np.tril_indices(len(term.place), -1)
+                out[term.label] = R[:, i, j]
+        return out

@@ -1,0 +1,1 @@
+"""Draws with their labels, their certificate and their summary."""

@@ -1,0 +1,156 @@
+"""How far the draws can be trusted: acceptance, Pareto k-hat, effective sample size, R-hat."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.samplers.proposal_quality import LARGEST_ERROR, LARGEST_K, LEAST_ACCEPTANCE, pareto_k
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Certificate", "certify"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What stands behind the draws.
+
+    Attributes
+    ----------
+    method
+        The sampler that drew: `exact`, `gibbs` or `nuts`.
+    draws
+        Number of draws.
+    ess
+        Smallest effective sample size (bulk) among coefficients and SDs (Vehtari et al. 2021).
+    acceptance
+        Share of proposals accepted; None for Gibbs and NUTS. Near 1 the draws are independent.
+    pareto_k
+        Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
+        proposal covers the posterior. None for Gibbs and NUTS, and for fewer than 25 draws; minus
+        infinity where all weights are within ten percent of each other.
+    r_hat
+        Largest R-hat; None for exact draws, which have no chains to compare.
+    structure
+        How the likelihood was evaluated.
+    surrogate_error
+        Largest error of an interpolated log likelihood at fresh points, in nats; None where the
+        likelihood itself was evaluated.
+    divergences
+        Trajectories of NUTS whose energy ran off, which tell of regions that it does not reach;
+        None for other samplers.
+    fallback
+        Why NUTS drew although exact draws were asked for: what the independence sampler's own
+        certificate said. None where the sampler is the one that was asked for.
+    """
+
+    method: str
+    draws: int
+    ess: float
+    acceptance: float | None
+    pareto_k: float | None
+    r_hat: float | None
+    structure: str = ""
+    surrogate_error: float | None = None
+    divergences: int | None = None
+    fallback: str | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What speaks against the draws; empty if nothing does."""
+        found = []
+        if self.pareto_k is not None and self.pareto_k > LARGEST_K:
+            found.append(f"Pareto k-hat {self.pareto_k:.2f} exceeds 0.7")
+        if self.acceptance is not None and self.acceptance < LEAST_ACCEPTANCE:
+            found.append(f"acceptance {self.acceptance:.0%} is below 50%")
+        if self.r_hat is not None and self.r_hat > 1.01:
+            found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
+        if self.divergences:
+            found.append(f"{self.divergences} divergent trajectories")
+        if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
+            found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
+        if self.ess < 400:
+            found.append(f"the smallest ESS is {self.ess:.0f}, below 400")
+        return tuple(found)
+
+    @property
+    def trusted(self) -> bool:
+        """True if nothing speaks against the draws."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = []
+        if self.acceptance is not None:
+            parts.append(f"acceptance {100 * self.acceptance:.1f}%")
+        if self.pareto_k is not None:
+            even = np.isneginf(self.pareto_k)
+            parts.append("weights even" if even else f"Pareto k\u0302 {self.pareto_k:.2f}")
+        parts.append(f"ESS {self.ess:,.0f} of {self.draws:,} draws")
+        if self.r_hat is not None:
+            parts.append(f"R\u0302 {self.r_hat:.3f}")
+        if self.surrogate_error is not None:
+            parts.append(f"interpolation error {self.surrogate_error:.1g}")
+        if self.divergences is not None:
+            parts.append(f"{self.divergences} divergences")
+        told = ", ".join(parts)
+        if self.fallback is not None:
+            told += f"; by NUTS, because independent proposals fell short ({self.fallback})"
+        return told if self.trusted else f"{told}. DO NOT TRUST: {'; '.join(self.problems)}"
+
+
+def certify(tree: xr.DataTree) -> Certificate:
+    """Compute the certificate of labelled draws.
+
+    Parameters
+    ----------
+    tree
+        From `ranef.posterior.tree.to_tree`.
+
+    Returns
+    -------
+    Certificate
+    """
+    from arviz_stats.base import array_stats
+
+    posterior = tree["posterior"].to_dataset()
+    effects = json.loads(tree.attrs["effects"])
+    arrays = []
+    for name, values in posterior.data_vars.items():
+        if name not in effects:
+            array = values.transpose("chain", "draw", ...).to_numpy()
+            arrays.append(array.reshape(*array.shape[:2], -1))
+    stacked = np.concatenate(arrays, axis=2)
+    chains, draws = stacked.shape[:2]
+    ess = min(
+        float(array_stats.ess(stacked[:, :, j], chain_axis=0, draw_axis=1, method="bulk"))
+        for j in range(stacked.shape[2])
+    )
+    stats = tree["sample_stats"]
+    acceptance = k = r_hat = None
+    if "accepted" in stats:
+        acceptance = float(stats["accepted"].mean())
+        k = pareto_k(stats["log_weight"].to_numpy().ravel())
+    else:
+        r_hat = max(
+            float(array_stats.rhat(stacked[:, :, j], chain_axis=0, draw_axis=1))
+            for j in range(stacked.shape[2])
+        )
+    # Rank-normalised ESS of independent draws scatters around their number; it cannot exceed it.
+    return Certificate(
+        method=str(tree.attrs["method"]),
+        draws=chains * draws,
+        ess=min(ess, float(chains * draws)) if "accepted" in stats else ess,
+        acceptance=acceptance,
+        pareto_k=k,
+        r_hat=r_hat,
+        structure=str(tree.attrs["structure"]),
+        surrogate_error=tree.attrs.get("surrogate_error"),
+        divergences=tree.attrs.get("divergences"),
+        fallback=tree.attrs.get("fallback"),
+    )

@@ -1,0 +1,1 @@
+"""Independent draws: quadrature for random intercepts, a fitted proposal for everything else."""

@@ -1,0 +1,155 @@
+"""What every sampler takes and gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ranef.common.array_types import Array
+
+__all__ = ["Points", "Request", "Sample", "Start"]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where Markov chains begin, instead of a place of their own choice.
+
+    Chains that are told where to begin do not adapt either: each of their sweeps follows the same
+    law, so that a chain begun at a draw from the posterior stays in it.
+
+    Attributes
+    ----------
+    eta
+        Vector of `mixed_model.parameters.Layout`, shape (chains, d), or (1, d) for all chains.
+    beta
+        Coefficients in the user's coordinates, shape (chains, p).
+    effects
+        Effects of each factor, shape (chains, G, q).
+    backward
+        Whether to run the reversed chain, whose steps come in the opposite order.
+    """
+
+    eta: Array
+    beta: Array
+    effects: tuple[Array, ...]
+    backward: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a sampler is asked for.
+
+    Attributes
+    ----------
+    draws
+        Number of draws to keep, in all chains together.
+    chains
+        Number of chains; for independent draws only a layout.
+    warmup
+        Sweeps of each chain to leave out at the start; samplers without warm-up ignore it.
+    effects
+        Names of the effects to draw too, such as `1|g`.
+    progress
+        Whether to show a bar on anything longer than a second.
+    moments
+        Whether to compute the effects' means and SDs, at the cost of a pass over all levels.
+    start
+        Where chains begin; None where the sampler finds a place. Independent draws ignore it.
+    """
+
+    draws: int
+    chains: int
+    warmup: int
+    effects: tuple[str, ...]
+    progress: bool
+    moments: bool = True
+    start: Start | None = None
+
+
+@dataclass(frozen=True)
+class Points:
+    """The posterior of a random-intercept model's (rho, tau) as weighted points.
+
+    Attributes
+    ----------
+    rho, tau
+        Log variance ratio and log residual SD, shape (k,).
+    weight
+        Shape (k,), summing to one.
+    variance
+        Mean of sigma^2 at each point, shape (k,): exp(2 tau) where tau is a node, the closed-form
+        mean where tau has been integrated out.
+    """
+
+    rho: Array
+    tau: Array
+    weight: Array
+    variance: Array
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws from the posterior.
+
+    Attributes
+    ----------
+    sigma
+        Residual SD, shape (chains, draws); None where it is known.
+    scales
+        SD of each group effect by name (`1|g`), shape (chains, draws).
+    correlations
+        Correlations of each term with several correlated columns, by the term's label, shape
+        (chains, draws, pairs), pairs in the order (2,1), (3,1), (3,2), ….
+    beta
+        Coefficients in the user's coordinates, shape (chains, draws, p).
+    log_density
+        Log joint density of the variance parameters and the data, shape (chains, draws): of log
+        variance ratio and log sigma (unless known) for random-intercept models, of the vector of
+        `ranef.mixed_model.parameters.Layout` for others.
+    accepted
+        Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs and
+        NUTS.
+    log_weight
+        Log target minus log proposal density of every proposal made, shape (chains, draws); None
+        for Gibbs and NUTS.
+    moments
+        Posterior mean and SD of each group effect by name, shape (G,) each.
+    effects
+        Draws of the effects that were asked for, by name, shape (chains, draws, G).
+    structure
+        How the likelihood was evaluated, for the certificate.
+    points
+        Weighted points behind the moments, for random-intercept models.
+    log_mass, log_mass_error
+        Logarithm of the integral of likelihood and priors over all parameters, with improper
+        densities as they stand (one for a flat coefficient), and its error (quadrature), or
+        standard error (Monte Carlo), in nats; None for Gibbs and NUTS.
+    log_marginal_likelihood
+        In nats: `log_mass` where all priors are proper; else, and for Gibbs and NUTS, None.
+    surrogate_error
+        Largest error of an interpolated log likelihood at fresh points, in nats; None where the
+        likelihood itself was evaluated.
+    divergences
+        Trajectories whose energy ran off; None for samplers other than NUTS.
+    fallback
+        Why NUTS drew in place of the independence sampler; None where it did not.
+    """
+
+    sigma: Array | None
+    scales: dict[str, Array]
+    correlations: dict[str, Array]
+    beta: Array
+    log_density: Array
+    accepted: Array | None
+    log_weight: Array | None
+    moments: dict[str, tuple[Array, Array]]
+    effects: dict[str, Array]
+    structure: str
+    points: Points | None = None
+    log_mass: float | None = None
+    log_mass_error: float | None = None
+    log_marginal_likelihood: float | None = None
+    surrogate_error: float | None = None
+    divergences: int | None = None
+    fallback: str | None = None

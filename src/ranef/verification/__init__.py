@@ -1,1 +1,0 @@
-"""Checks of samplers against the model they are meant to draw from."""
