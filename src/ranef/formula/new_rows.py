@@ -121,8 +121,8 @@ def new_rows(columns: Columns, data: Any, kind: Kind, groups: Groups) -> Rows:
     data
         Any table that `ranef.data.tables.read_table` takes. It needs the columns of the fixed part
         and the offsets; those of group terms unless a marginal mean is asked for; the grouping
-        factors unless groups is `"marginal"`; the column of weights or standard errors where kind is
-        `"response"` and the fit had one.
+        factors unless groups is `"marginal"`; the column of weights or standard errors where kind
+        is `"response"` and the fit had one.
     kind, groups
         What will be predicted.
 
