@@ -27,14 +27,14 @@ import ranef
 from ranef.article import exact, gibbs, simulate
 from ranef.mixed_model.model import build_model
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
     Array = NDArray[np.float64]
     Parameter = Literal["sigma2_e", "sigma2_x"]
@@ -99,7 +99,7 @@ def measurements(n: int) -> Array:
     return np.ascontiguousarray(simulate(n))
 
 
-def compressed(W: Array) -> Model:
+def compressed(W: Array) -> ModelSpec:
     """Build the article's model from a long table, so that drawing can be timed alone."""
     n, J = W.shape
     prior = ranef.variance(stats.invgamma(0.1, scale=1))
@@ -117,7 +117,9 @@ def posterior_calls(sizes: Sequence[int]) -> Calls:
 
 def drawing_calls(sizes: Sequence[int]) -> Calls:
     """Whole posterior of both variances from a model that has already seen the data."""
-    request = Request(draws=DRAWS, chains=1, warmup=0, effects=(), progress=False, moments=False)
+    request = SamplerSettings(
+        draws=DRAWS, chains=1, warmup=0, effects=(), progress=False, moments=False
+    )
     rng = np.random.default_rng(1)
     return {
         f"exact, drawing alone, n = {n:,}": partial(

@@ -28,7 +28,7 @@ from ranef.numerics.correlations import partial_correlations
 from ranef.posterior.source import Source
 from ranef.posterior.tree import to_tree
 from ranef.samplers import SAMPLERS
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 DESIGNS = {
     "random intercept": (
@@ -62,7 +62,7 @@ def coverage(design, simulations, prob=0.95, draws=2000, seed=1):
     g, row = np.divmod(np.arange(60), 5)
     frame = pd.DataFrame({"y": rng.normal(size=60), "x": row - 1.5, "g": g})
     model, columns = build_model(formula, frame, priors)
-    request = Request(draws, 1, 0, (), False)
+    request = SamplerSettings(draws, 1, 0, (), False)
     held: dict[str, list[float]] = {}
     for _ in track(range(simulations), design):
         truth = draw_parameters(model, rng)
@@ -84,8 +84,8 @@ def coverage(design, simulations, prob=0.95, draws=2000, seed=1):
 
 def true_shares(model, columns, truth):
     """Shares of variance at the parameters that made the data."""
-    eta = np.empty((1, model.layout.size))
-    for term, (log_sd, z) in zip(model.layout.terms, model.layout.split(eta), strict=True):
+    eta = np.empty((1, model.parameters.size))
+    for term, (log_sd, z) in zip(model.parameters.terms, model.parameters.split(eta), strict=True):
         log_sd[:] = np.log([[truth.scales[n][0] for n in term.names]])
         if term.correlations:
             R = np.eye(len(term.names))[None].copy()
@@ -102,7 +102,7 @@ def true_shares(model, columns, truth):
     out["R2_marginal"] = parts.fixed / total
     out["R2_conditional"] = (parts.fixed + parts.between) / total
     effects = [np.empty((1, f.levels, len(f.columns))) for f in model.design.factors]
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         for place, name in zip(term.place, term.names, strict=True):
             effects[term.factor][:, :, place] = truth.effects[name]
     fitted = fitted_variance(model, columns, truth.beta, effects)

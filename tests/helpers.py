@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from ranef.likelihood.random_intercept import RandomIntercept
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "reference"
 QUANTILES = {"q025": 0.025, "q50": 0.5, "q975": 0.975}
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array
     from ranef.formula.fixed_effects import FixedTerm
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
@@ -253,7 +253,7 @@ def marginal_means(
     return Combinations(labels, weights, constant, center, root, prob, title, response)
 
 
-def coefficient_names(model: Model) -> dict[str, int]:
+def coefficient_names(model: ModelSpec) -> dict[str, int]:
     """Position of each coefficient by the names that draws and priors know it by."""
 
     def shown(term: FixedTerm) -> list[str]:
@@ -281,5 +281,5 @@ def _coefficients(posterior: PosteriorDraws) -> tuple[Array, Array]:
     n, p = posterior.beta.shape
     if target.structure.cost * n > _SECONDS:
         return posterior.beta, np.zeros((n, p, p))
-    mean, root = target.coefficients.moments(target.profile(posterior.eta), posterior.tau)
+    mean, root = target.coefficients.moments(target.profile(posterior.theta), posterior.log_sigma)
     return target.model.design.beta_ls + mean @ T.T, T @ root

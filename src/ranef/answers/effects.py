@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
@@ -85,7 +85,7 @@ def answer_effects(tree: xr.DataTree, source: Source, asked: Question) -> pd.Dat
 
 
 def _compared(
-    posterior: PosteriorDraws, model: Model, names: list[str], asked: Question
+    posterior: PosteriorDraws, model: ModelSpec, names: list[str], asked: Question
 ) -> pd.DataFrame:
     """Tabulate the difference of two levels, one row for each effect that has both."""
     import pandas as pd

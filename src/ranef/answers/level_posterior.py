@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common.progress import track
-from ranef.samplers.conditional_moments import given_parameters, thinned
+from ranef.samplers.conditional_moments import conditional_effects, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
     """Factor of each effect, and its column in the factor's block, by the effect's name."""
     return {
         name: (term.factor, column)
-        for term in posterior.target.layout.terms
+        for term in posterior.target.parameters.terms
         for column, name in zip(term.place, term.names, strict=True)
     }
 
@@ -51,12 +51,12 @@ def levels_given(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple
         is the average of the n normals (mathematics.md, 4.6).
     """
     target, where = posterior.target, places(posterior)
-    use = thinned(target, len(posterior.eta))
-    eta = posterior.eta[use]
+    use = thinned(target, len(posterior.theta))
+    theta = posterior.theta[use]
     sizes = [f.levels for f in target.model.design.factors]
     shapes = {n: (len(use), sizes[where[n][0]]) for n in names}
     made = {n: (np.empty(shape), np.empty(shape)) for n, shape in shapes.items()}
-    for given in given_parameters(target, eta, target.profile(eta), np.arange(len(use))):
+    for given in conditional_effects(target, theta, target.profile(theta), np.arange(len(use))):
         for f in dict.fromkeys(where[n][0] for n in names):
             mean, variance = given.moments(f)
             for name in names:
@@ -97,10 +97,10 @@ def differences(
             own = blocks[factor][:, :, column]
             mean[part] = own[:, first] - own[:, second]
         return mean, np.zeros_like(mean)
-    use = thinned(target, len(posterior.eta))
-    eta = posterior.eta[use]
+    use = thinned(target, len(posterior.theta))
+    theta = posterior.theta[use]
     mean, variance = np.empty(len(use)), np.empty(len(use))
-    for given in given_parameters(target, eta, target.profile(eta), np.arange(len(use))):
+    for given in conditional_effects(target, theta, target.profile(theta), np.arange(len(use))):
         B, C = given.response[0], given.covariance[0]
         gap = B[:, first, None] - B[:, second, None]
         mean[given.at] = np.einsum("nqk,nk->nq", gap[:, 0], given.c)[:, column]
@@ -137,7 +137,7 @@ def highest(posterior: PosteriorDraws, name: str, rng: np.random.Generator) -> A
 
 def usable(posterior: PosteriorDraws) -> IntArray:
     """Positions of the draws to draw effects for: all, or every k-th where that takes long."""
-    n = len(posterior.eta)
+    n = len(posterior.theta)
     most = _SECONDS / posterior.target.structure.cost
     return np.linspace(0, n - 1, int(np.clip(most, min(_LEAST, n), n))).astype(np.intp)
 
@@ -170,5 +170,5 @@ def joint_draws(
         part = slice(start, min(start + step, len(use)))
         at = use[part]
         c = np.column_stack([-posterior.internal[at], np.ones(len(at))])
-        roots = target.layout.roots(posterior.eta[at])
-        yield part, target.structure.draw(roots, c, posterior.tau[at], rng)
+        roots = target.parameters.roots(posterior.theta[at])
+        yield part, target.structure.draw(roots, c, posterior.log_sigma[at], rng)

@@ -198,7 +198,7 @@ class FitPlots:
             If there is no such effect.
         """
         source = self._source()
-        names = [n for term in source.model.layout.terms for n in term.names]
+        names = [n for term in source.model.parameters.terms for n in term.names]
         name = names[0] if name is None else name
         table = effects_table(self._tree, name)
         raw = raw_effects(self._tree, source)[name]

@@ -41,7 +41,7 @@ def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
     weights = np.ones(len(columns.y)) if columns.weights is None else columns.weights
     parts: dict[int, Array] = {}
     stacked: dict[int, tuple[list[str], list[Array]]] = {}
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         codes = columns.factors[term.factor].codes
         names, values = stacked.setdefault(term.factor, ([], []))
         for name, column in zip(term.names, term_columns(model, columns, term), strict=True):

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ranef.common.array_types import Array
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
     from ranef.mixed_model.parameters import TermPrior
 
 __all__ = [
-    "Rows",
+    "DistinctRows",
     "VarianceParts",
     "fitted_variance",
     "mean_square",
@@ -30,7 +30,7 @@ _BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
-class Rows:
+class DistinctRows:
     """The rows over which variances are averaged.
 
     Attributes
@@ -76,7 +76,7 @@ class VarianceParts:
         return np.asarray(sum(self.groups.values()), float)
 
 
-def term_columns(model: Model, columns: Columns, term: TermPrior) -> Iterator[Array | None]:
+def term_columns(model: ModelSpec, columns: Rows, term: TermPrior) -> Iterator[Array | None]:
     """Yield the columns by which a term's effects enter the rows, shape (N,); None for ones."""
     block = model.design.factors[term.factor].columns
     for place in term.place:
@@ -84,14 +84,14 @@ def term_columns(model: Model, columns: Columns, term: TermPrior) -> Iterator[Ar
         yield None if k == 0 else columns.slopes[:, k - 1]
 
 
-def mean_square(model: Model, columns: Columns, term: TermPrior) -> Array:
+def mean_square(model: ModelSpec, columns: Rows, term: TermPrior) -> Array:
     """Mean over rows of z z', z a row of the term's columns, shape (q, q)."""
     ones = np.ones(len(columns.y))
     Z = np.array([ones if c is None else c for c in term_columns(model, columns, term)])
     return np.asarray(Z @ Z.T / len(ones))
 
 
-def observed_rows(model: Model, columns: Columns) -> Rows:
+def observed_rows(model: ModelSpec, columns: Rows) -> DistinctRows:
     """Take the rows of the data as they are.
 
     Parameters
@@ -101,18 +101,20 @@ def observed_rows(model: Model, columns: Columns) -> Rows:
 
     Returns
     -------
-    Rows
+    DistinctRows
     """
-    squares = tuple(mean_square(model, columns, term) for term in model.layout.terms)
-    return Rows(columns.X, squares, mean_inverse(columns))
+    squares = tuple(mean_square(model, columns, term) for term in model.parameters.terms)
+    return DistinctRows(columns.X, squares, mean_inverse(columns))
 
 
-def mean_inverse(columns: Columns) -> float:
+def mean_inverse(columns: Rows) -> float:
     """Mean over rows of 1 / weight."""
     return 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))
 
 
-def variance_parts(model: Model, rows: Rows, eta: Array, beta: Array) -> VarianceParts:
+def variance_parts(
+    model: ModelSpec, rows: DistinctRows, theta: Array, beta: Array
+) -> VarianceParts:
     """Split the variance of a row.
 
     Parameters
@@ -121,7 +123,7 @@ def variance_parts(model: Model, rows: Rows, eta: Array, beta: Array) -> Varianc
         Names and terms.
     rows
         What to average over.
-    eta
+    theta
         Parameter vectors, shape (n, d).
     beta
         Coefficients in the user's coordinates, shape (n, p).
@@ -130,11 +132,11 @@ def variance_parts(model: Model, rows: Rows, eta: Array, beta: Array) -> Varianc
     -------
     VarianceParts
     """
-    layout = model.layout
+    parameters = model.parameters
     groups: dict[str, Array] = {}
     factors: dict[str, str] = {}
     for term, (log_sd, z), square in zip(
-        layout.terms, layout.split(eta), rows.squares, strict=True
+        parameters.terms, parameters.split(theta), rows.squares, strict=True
     ):
         factor = model.design.factors[term.factor].name
         if term.correlations:
@@ -147,11 +149,11 @@ def variance_parts(model: Model, rows: Rows, eta: Array, beta: Array) -> Varianc
     centred = rows.X - rows.X.mean(axis=0)
     spread = centred.T @ centred / (len(centred) - 1)
     fixed = np.maximum(np.einsum("ni,ij,nj->n", beta, spread, beta, optimize=True), 0.0)
-    residual = np.exp(2 * layout.tau(eta)) * rows.inverse
+    residual = np.exp(2 * parameters.log_sigma(theta)) * rows.inverse
     return VarianceParts(fixed, groups, factors, residual)
 
 
-def fitted_variance(model: Model, columns: Columns, beta: Array, effects: list[Array]) -> Array:
+def fitted_variance(model: ModelSpec, columns: Rows, beta: Array, effects: list[Array]) -> Array:
     """Variance over rows of X beta + Z b, divisor N - 1, at n draws.
 
     Parameters
@@ -175,7 +177,7 @@ def fitted_variance(model: Model, columns: Columns, beta: Array, effects: list[A
     for start in range(0, len(beta), step):
         part = slice(start, start + step)
         fitted = beta[part] @ X.T
-        for term in model.layout.terms:
+        for term in model.parameters.terms:
             codes = columns.factors[term.factor].codes
             b = effects[term.factor][part]
             for place, column in zip(term.place, term_columns(model, columns, term), strict=True):

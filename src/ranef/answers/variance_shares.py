@@ -126,7 +126,7 @@ def answer_shares(
     rows = observed_rows(model, columns)
     if held:
         rows = replace(rows, squares=group_squares(source, held))
-    parts = variance_parts(model, rows, posterior.eta, posterior.beta)
+    parts = variance_parts(model, rows, posterior.theta, posterior.beta)
     draws = shares(parts, _replicates(k))
     if not held:
         between = parts.between

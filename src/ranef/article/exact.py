@@ -20,13 +20,13 @@ from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import model_from_cells
 from ranef.priors import variance
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array, Seed
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import Points
 
 __all__ = ["ExactResult", "exact"]
@@ -84,7 +84,7 @@ class ExactResult:
     def _scale(self, parameter: str) -> Array:
         if parameter not in ("sigma2_e", "sigma2_x"):
             raise DataError(f"parameter is {parameter!r}; 'sigma2_e' or 'sigma2_x' is expected.")
-        return self.rate * (np.exp(self.points.rho) if parameter == "sigma2_x" else 1.0)
+        return self.rate * (np.exp(self.points.log_ratio) if parameter == "sigma2_x" else 1.0)
 
 
 def exact(
@@ -136,7 +136,7 @@ def exact(
     rng, draws = generator(seed), whole_number("draws", draws)
     started = time.perf_counter()
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
-    request = Request(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)
+    request = SamplerSettings(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)
     sample = sample_exact(model, request, rng)
     assert sample.sigma is not None
     arrays = {
@@ -153,11 +153,13 @@ def exact(
     points = sample.points
     assert points is not None
     target = RandomIntercept(model)
-    shape, rate = target.residual_variance(points.rho, target.profile(points.rho))
+    shape, rate = target.residual_variance(points.log_ratio, target.profile(points.log_ratio))
     return ExactResult(to_dataset(arrays), seconds, points, shape, rate)
 
 
-def _model(W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float, float]) -> Model:
+def _model(
+    W: Array, mean: bool, noise: tuple[float, float], signal: tuple[float, float]
+) -> ModelSpec:
     """Make the model from row means and the sum of squares within rows."""
     n, J = W.shape
     row_mean = W @ np.full(J, 1 / J)

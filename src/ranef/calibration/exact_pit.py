@@ -1,8 +1,8 @@
 """Posterior distribution functions of a random-intercept model, by quadrature.
 
-The sampler's nodes of (rho, tau) give more than draws: given a node everything else is normal, t
-or inverse gamma, and the average over nodes is the posterior distribution function without Monte
-Carlo error. At the true value it is uniform over simulations, as a rank is.
+The sampler's nodes of (log_ratio, log_sigma) give more than draws: given a node everything else is
+normal, t or inverse gamma, and the average over nodes is the posterior distribution function
+without Monte Carlo error. At the true value it is uniform over simulations, as a rank is.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ranef.likelihood.random_intercept import RandomIntercept
 if TYPE_CHECKING:
     from ranef.calibration.quantities import Parameters
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import Points
 
 __all__ = ["exact_pit", "weighted_cdf"]
 
 
-def exact_pit(model: Model, points: Points, truth: Parameters) -> dict[str, float]:
+def exact_pit(model: ModelSpec, points: Points, truth: Parameters) -> dict[str, float]:
     """Posterior probability of lying below the true value, for each parameter.
 
     Parameters
@@ -43,47 +43,48 @@ def exact_pit(model: Model, points: Points, truth: Parameters) -> dict[str, floa
 
     Notes
     -----
-    With inverse-gamma priors and flat coefficients tau is integrated out: the SDs are mixtures of
-    inverse gammas, coefficients and effects of t distributions. With other priors coefficients
-    and effects are mixtures of normals, and the two SDs are read off the weighted nodes.
+    With inverse-gamma priors and flat coefficients log_sigma is integrated out: the SDs are
+    mixtures of inverse gammas, coefficients and effects of t distributions. With other priors
+    coefficients and effects are mixtures of normals, and the two SDs are read off the weighted
+    nodes.
     """
     target = RandomIntercept(model)
-    rho, weight = points.rho, points.weight
-    profile = target.profile(rho)
+    log_ratio, weight = points.log_ratio, points.weight
+    profile = target.profile(log_ratio)
     sigma, group = float(truth.sigma[0]), float(next(iter(truth.scales.values()))[0])
-    name = model.layout.terms[0].names[0]
+    name = model.parameters.terms[0].names[0]
     out: dict[str, float] = {}
     if target.conjugate:
-        shape, rate = target.residual_variance(rho, profile)
-        tau = 0.5 * np.log(rate / shape)
+        shape, rate = target.residual_variance(log_ratio, profile)
+        log_sigma = 0.5 * np.log(rate / shape)
         scales = {
-            f"{name}_sigma": weight @ gammaincc(shape, rate * np.exp(rho) / group**2),
+            f"{name}_sigma": weight @ gammaincc(shape, rate * np.exp(log_ratio) / group**2),
             "sigma": weight @ gammaincc(shape, rate / sigma**2),
         }
     else:
-        shape, tau = np.inf, points.tau
+        shape, log_sigma = np.inf, points.log_sigma
         scales = {
-            f"{name}_sigma": weighted_cdf(tau + 0.5 * rho, weight, np.log(group)),
-            "sigma": weighted_cdf(tau, weight, np.log(sigma)),
+            f"{name}_sigma": weighted_cdf(log_sigma + 0.5 * log_ratio, weight, np.log(group)),
+            "sigma": weighted_cdf(log_sigma, weight, np.log(sigma)),
         }
 
     def mixture(at: float, mean: Array, sd: Array) -> float:
         z = (at - mean) / sd
         return float(weight @ (stdtr(2 * shape, z) if np.isfinite(shape) else ndtr(z)))
 
-    mean, root = target.coefficient_moments(profile, tau)
+    mean, root = target.coefficient_moments(profile, log_sigma)
     T = model.design.T
     centers = model.design.beta_ls + mean @ T.T
     spreads = np.sqrt(((T @ root) ** 2).sum(axis=2))
     for j, coefficient in enumerate(model.names):
         out[coefficient] = mixture(float(truth.beta[0, j]), centers[:, j], spreads[:, j])
-    if model.layout.sigma is None:  # known, not drawn
+    if model.parameters.sigma is None:  # known, not drawn
         del scales["sigma"]
     # The first level's effect: shrunk deviation of its mean, coefficients integrated out.
     u, size = target.mean[0], target.size_index[0]
-    s = target.shrinkage(rho)[:, size]
+    s = target.shrinkage(log_ratio)[:, size]
     center = s * (u[-1] - mean @ u[:-1])
-    noise = s * np.exp(2 * tau) / target.size[size]
+    noise = s * np.exp(2 * log_sigma) / target.size[size]
     spread = np.sqrt(noise + ((s[:, None] * (u[:-1] @ root)) ** 2).sum(axis=1))
     effect = f"{name}[{model.levels[0][0]}]"
     out[effect] = mixture(float(truth.effects[name][0, 0]), center, spread)

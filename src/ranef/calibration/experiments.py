@@ -16,13 +16,13 @@ from ranef.calibration.simulate import draw_parameters, draw_response, with_resp
 from ranef.common.arguments import brief, one_number
 from ranef.errors import DataError, nearest
 from ranef.samplers import SAMPLERS
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 from ranef.version import __version__
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["Comparison", "Experiment", "ModelExperiment", "OwnExperiment"]
 
@@ -80,8 +80,8 @@ class ModelExperiment:
         Where chains begin: `"own"` for the sampler's own places, `"truth"`.
     """
 
-    model: Model
-    columns: Columns
+    model: ModelSpec
+    columns: Rows
     method: str
     warmup: int
     start: str = "own"
@@ -97,8 +97,8 @@ class ModelExperiment:
         if self.start == "truth":
             sample = sample_from_truth(fitted, self.method, truth, draws, self.warmup, fitting)
         else:
-            names = tuple(n for t in model.layout.terms for n in t.names)
-            request = Request(
+            names = tuple(n for t in model.parameters.terms for n in t.names)
+            request = SamplerSettings(
                 _THIN * draws, draws, self.warmup, names, progress=False, moments=False
             )
             sample = SAMPLERS[self.method](fitted, request, fitting)

@@ -15,24 +15,24 @@ import numpy as np
 
 from ranef.calibration.quantities import of_sample
 from ranef.samplers import SAMPLERS
-from ranef.samplers.sample import Request, Start
+from ranef.samplers.sample import InitialState, SamplerSettings
 
 if TYPE_CHECKING:
     from ranef.calibration.quantities import Parameters
-    from ranef.mixed_model.model import Model
-    from ranef.samplers.sample import Sample
+    from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["sample_from_truth", "start_of"]
 
 
 def sample_from_truth(
-    model: Model,
+    model: ModelSpec,
     method: str,
     truth: Parameters,
     draws: int,
     sweeps: int,
     rng: np.random.Generator,
-) -> Sample:
+) -> PosteriorSample:
     """Draw by a Markov chain that has been at the truth.
 
     Parameters
@@ -53,13 +53,13 @@ def sample_from_truth(
 
     Returns
     -------
-    Sample
+    PosteriorSample
         L chains of one draw each.
     """
-    names = tuple(n for term in model.layout.terms for n in term.names)
+    names = tuple(n for term in model.parameters.terms for n in term.names)
 
-    def ends(chains: int, start: Start) -> Sample:
-        request = Request(
+    def ends(chains: int, start: InitialState) -> PosteriorSample:
+        request = SamplerSettings(
             chains, chains, sweeps - 1, names, progress=False, moments=False, start=start
         )
         return SAMPLERS[method](model, request, rng)
@@ -68,7 +68,7 @@ def sample_from_truth(
     return ends(draws, start_of(model, hub))
 
 
-def start_of(model: Model, at: Parameters, *, backward: bool = False) -> Start:
+def start_of(model: ModelSpec, at: Parameters, *, backward: bool = False) -> InitialState:
     """Write parameters as a chain's first state.
 
     Parameters
@@ -82,15 +82,15 @@ def start_of(model: Model, at: Parameters, *, backward: bool = False) -> Start:
 
     Returns
     -------
-    Start
+    InitialState
         For n chains.
     """
-    layout, n = model.layout, len(at.sigma)
-    sigma = None if layout.sigma is None else at.sigma
-    factors = zip(model.design.factors, layout.widths, strict=True)
+    parameters, n = model.parameters, len(at.sigma)
+    sigma = None if parameters.sigma is None else at.sigma
+    factors = zip(model.design.factors, parameters.widths, strict=True)
     effects = tuple(np.zeros((n, factor.levels, width)) for factor, width in factors)
-    for term in layout.terms:
+    for term in parameters.terms:
         for j, name in zip(term.place, term.names, strict=True):
             effects[term.factor][:, :, j] = at.effects[name]
-    eta = layout.vectors(at.scales, at.correlations, sigma)
-    return Start(eta, at.beta, effects, backward)
+    theta = parameters.vectors(at.scales, at.correlations, sigma)
+    return InitialState(theta, at.beta, effects, backward)

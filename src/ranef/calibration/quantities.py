@@ -12,10 +12,10 @@ from ranef.fitting.model import correlation_names
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
     from ranef.mixed_model.parameters import TermPrior
-    from ranef.samplers.sample import Sample
+    from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["Parameters", "covariance", "of_sample", "predictor", "quantities"]
 
@@ -48,7 +48,7 @@ class Parameters:
     effects: dict[str, Array]
 
 
-def of_sample(model: Model, sample: Sample) -> Parameters:
+def of_sample(model: ModelSpec, sample: PosteriorSample) -> Parameters:
     """Take the last draw of each chain.
 
     Parameters
@@ -64,7 +64,7 @@ def of_sample(model: Model, sample: Sample) -> Parameters:
         n is the number of chains.
     """
     chains = sample.beta.shape[0]
-    known = np.full(chains, np.exp(model.layout.known))
+    known = np.full(chains, np.exp(model.parameters.known))
     return Parameters(
         sigma=known if sample.sigma is None else sample.sigma[:, -1],
         scales={k: v[:, -1] for k, v in sample.scales.items()},
@@ -74,7 +74,7 @@ def of_sample(model: Model, sample: Sample) -> Parameters:
     )
 
 
-def quantities(model: Model, columns: Columns, y: Array, at: Parameters) -> dict[str, Array]:
+def quantities(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> dict[str, Array]:
     """Evaluate every test quantity.
 
     Parameters
@@ -103,7 +103,7 @@ def quantities(model: Model, columns: Columns, y: Array, at: Parameters) -> dict
     """
     out = {name: at.beta[:, j] for j, name in enumerate(model.names)}
     between = np.zeros(len(at.sigma))
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         first = model.levels[term.factor][0]
         out |= {f"{name}_sigma": at.scales[name] for name in term.names}
         if term.correlations:
@@ -112,7 +112,7 @@ def quantities(model: Model, columns: Columns, y: Array, at: Parameters) -> dict
         out |= {f"{name}[{first}]": at.effects[name][:, 0] for name in term.names}
         square = mean_square(model, columns, term)
         between += np.einsum("nij,ij->n", covariance(term, at), square)
-    if model.layout.sigma is not None:
+    if model.parameters.sigma is not None:
         out["sigma"] = at.sigma
     out["log_likelihood"] = log_likelihood(model, columns, y, at)
     inverse = 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))
@@ -120,7 +120,7 @@ def quantities(model: Model, columns: Columns, y: Array, at: Parameters) -> dict
     return {**out, "total_variance": total, "group_share": between / total}
 
 
-def log_likelihood(model: Model, columns: Columns, y: Array, at: Parameters) -> Array:
+def log_likelihood(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> Array:
     """Log density of the data given coefficients, effects and residual SD, shape (n,)."""
     N, n = len(y), len(at.sigma)
     squares = np.empty(n)
@@ -135,10 +135,10 @@ def log_likelihood(model: Model, columns: Columns, y: Array, at: Parameters) -> 
     return np.asarray(constant - N * np.log(at.sigma) - 0.5 * squares / at.sigma**2)
 
 
-def predictor(model: Model, columns: Columns, at: Parameters, part: slice) -> Array:
+def predictor(model: ModelSpec, columns: Rows, at: Parameters, part: slice) -> Array:
     """Fixed and group part of every row at some of the parameter values, shape (n, N)."""
     out = at.beta[part] @ columns.X.T
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         codes = columns.factors[term.factor].codes
         for name, column in zip(term.names, term_columns(model, columns, term), strict=True):
             effect = at.effects[name][part][:, codes]

@@ -9,19 +9,19 @@ import numpy as np
 
 from ranef.calibration.quantities import Parameters, covariance, predictor
 from ranef.cells.cells import compress
-from ranef.cells.orthonormal import build_design
+from ranef.cells.orthonormal import orthonormalize
 from ranef.errors import PriorError
 from ranef.fitting.model import correlation_names, draw_prior
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["check_drawable", "draw_parameters", "draw_response", "with_response"]
 
 
-def check_drawable(model: Model) -> None:
+def check_drawable(model: ModelSpec) -> None:
     """Refuse improper priors on standard deviations, from which nothing can be drawn.
 
     Raises
@@ -29,11 +29,11 @@ def check_drawable(model: Model) -> None:
     PriorError
         Naming them.
     """
-    layout = model.layout
+    parameters = model.parameters
     # A term under a joint prior has no scales of its own; the total stands in for sigma.
-    scales = {n: s for t in layout.terms for n, s in zip(t.names, t.scales, strict=False)}
-    if layout.sigma is not None:
-        scales["sigma" if layout.shares is None else "total_sigma"] = layout.sigma
+    scales = {n: s for t in parameters.terms for n, s in zip(t.names, t.scales, strict=False)}
+    if parameters.sigma is not None:
+        scales["sigma" if parameters.shares is None else "total_sigma"] = parameters.sigma
     improper = {name: scale.text for name, scale in scales.items() if scale.power is not None}
     if improper:
         told = ", ".join(f"{text} on {name}" for name, text in improper.items())
@@ -46,7 +46,7 @@ def check_drawable(model: Model) -> None:
         )
 
 
-def draw_parameters(model: Model, rng: np.random.Generator) -> Parameters:
+def draw_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
     """Draw all parameters and effects once from the priors.
 
     Parameters
@@ -72,9 +72,9 @@ def draw_parameters(model: Model, rng: np.random.Generator) -> Parameters:
             ]
         ]
     )
-    terms = model.layout.terms
+    terms = model.parameters.terms
     bare = Parameters(
-        sigma=drawn.get("sigma", np.full(1, np.exp(model.layout.known))),
+        sigma=drawn.get("sigma", np.full(1, np.exp(model.parameters.known))),
         scales={n: drawn[f"{n}_sigma"] for t in terms for n in t.names},
         correlations={
             t.label: np.column_stack([drawn[n] for n in correlation_names(t)])
@@ -95,7 +95,7 @@ def draw_parameters(model: Model, rng: np.random.Generator) -> Parameters:
 
 
 def draw_response(
-    model: Model, columns: Columns, truth: Parameters, rng: np.random.Generator
+    model: ModelSpec, columns: Rows, truth: Parameters, rng: np.random.Generator
 ) -> Array:
     """Draw a response from the model at given parameters.
 
@@ -120,7 +120,7 @@ def draw_response(
     )
 
 
-def with_response(model: Model, columns: Columns, y: Array) -> Model:
+def with_response(model: ModelSpec, columns: Rows, y: Array) -> ModelSpec:
     """Put another response into a model: same design, same priors, formula not read again.
 
     Parameters
@@ -132,7 +132,7 @@ def with_response(model: Model, columns: Columns, y: Array) -> Model:
 
     Returns
     -------
-    Model
+    ModelSpec
     """
     cells = compress(replace(columns, y=y, offset=None))
-    return replace(model, design=build_design(cells, model.names, model.design.factors))
+    return replace(model, design=orthonormalize(cells, model.names, model.design.factors))

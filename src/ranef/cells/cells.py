@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.fixed_effects import FixedTerm
-    from ranef.formula.rows import Columns
+    from ranef.formula.rows import Rows
 
 __all__ = ["Cells", "compress"]
 
@@ -81,7 +81,7 @@ class Cells:
     mad: float
 
 
-def compress(columns: Columns) -> Cells:
+def compress(columns: Rows) -> Cells:
     """Read the rows once and keep what the likelihood needs.
 
     Parameters

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.cells.cells import Cells
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["Design", "build_design", "column_sizes", "gram"]
+__all__ = ["OrthonormalCells", "column_sizes", "gram", "orthonormalize"]
 
 # A column that keeps less than this of its length beside the columns before it is aliased (the
 # square of R's tolerance in `lm`, because the squares are what is compared).
@@ -53,7 +53,7 @@ class FactorLayout:
 
 
 @dataclass(frozen=True)
-class Design:
+class OrthonormalCells:
     """Cells in internal coordinates.
 
     A row is `v = [x~_1 … x~_p, y~]` with `X~ = X T` orthonormal over all rows and
@@ -103,7 +103,9 @@ class Design:
         return float(np.linalg.slogdet(self.T)[1]) if self.p else 0.0
 
 
-def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayout, ...]) -> Design:
+def orthonormalize(
+    cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayout, ...]
+) -> OrthonormalCells:
     """Change to internal coordinates.
 
     Parameters
@@ -117,7 +119,7 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
 
     Returns
     -------
-    Design
+    OrthonormalCells
 
     Raises
     ------
@@ -144,7 +146,7 @@ def build_design(cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayo
     within = change.T @ cells.within @ change
     within[still], within[:, still] = 0.0, 0.0
     unshift, beta_shift = _unshift(cells)
-    return Design(
+    return OrthonormalCells(
         N=cells.rows,
         p=p,
         factors=factors,
@@ -180,7 +182,7 @@ def _reference(T: Array, total: Array, within: Array, still: int) -> Array:
     return np.asarray(inner)
 
 
-def column_sizes(design: Design) -> Array:
+def column_sizes(design: OrthonormalCells) -> Array:
     """Root mean square of the columns that vary by group, the constant first, shape (1 + k,)."""
     total = design.count.sum()
     square = np.einsum("ckk->k", design.slope_slope) + design.count @ design.slopes**2

@@ -22,15 +22,15 @@ from ranef.posterior.tree import to_tree
 from ranef.samplers import SAMPLERS
 from ranef.samplers.nuts import has_nuts
 from ranef.samplers.proposal_quality import LARGEST_K, LEAST_ACCEPTANCE
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 from ranef.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ranef.common.array_types import Seed
-    from ranef.mixed_model.model import Model
-    from ranef.samplers.sample import Sample
+    from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["fit"]
 
@@ -71,7 +71,7 @@ def fit(
         standard deviation, `variance(distribution)` for one on the variance, `flat()` or
         `jeffreys()`; coefficients (a term `"x"`, a column `"f[b]"`, `"Intercept"`) take
         `scipy.stats.norm(mean, sd)` or `flat()`. Text as on the command line works too:
-        `"half_t(50)"`. `"x|g_corr"` takes `lkj(eta)`. Default: flat coefficients, `lkj(1)`
+        `"half_t(50)"`. `"x|g_corr"` takes `lkj(theta)`. Default: flat coefficients, `lkj(1)`
         (uniform over correlation matrices), and on all standard deviations
         `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms. The
         intercept's prior is on the value at x = 0, not at the mean of x.
@@ -176,7 +176,7 @@ def fit(
     return made
 
 
-def _told(sample: Sample) -> dict[str, Any]:
+def _told(sample: PosteriorSample) -> dict[str, Any]:
     """What only some samplers tell, as attributes of the tree."""
     told = {
         "surrogate_error": sample.surrogate_error,
@@ -215,7 +215,7 @@ def _recorded(seed: Seed) -> int | str:
     return int(seed) if abs(int(seed)) < 2**63 else str(seed)
 
 
-def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> Request:
+def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> SamplerSettings:
     """Check the plain arguments of `fit`."""
     choice("method", method, SAMPLERS)
     draws, chains = whole_number("draws", draws), whole_number("chains", chains)
@@ -224,7 +224,7 @@ def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) 
         raise DataError(
             f"draws={draws}, chains={chains} came; at least four draws for each chain are expected."
         )
-    return Request(draws // chains * chains, chains, warmup, (), progress)
+    return SamplerSettings(draws // chains * chains, chains, warmup, (), progress)
 
 
 def _check_effects(effects: object) -> None:
@@ -237,13 +237,15 @@ def _check_effects(effects: object) -> None:
         )
 
 
-def _with_effects(request: Request, effects: str | Sequence[str], model: Model) -> Request:
+def _with_effects(
+    request: SamplerSettings, effects: str | Sequence[str], model: ModelSpec
+) -> SamplerSettings:
     """Resolve which effects to draw: none, all, those of a factor, or those named."""
     if effects == "moments":
         return request
-    names = [n for t in model.layout.terms for n in t.names]
+    names = [n for t in model.parameters.terms for n in t.names]
     by_factor: dict[str, list[str]] = {}
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         by_factor.setdefault(model.design.factors[term.factor].name, []).extend(term.names)
     if effects == "draws":
         return replace(request, effects=tuple(names))

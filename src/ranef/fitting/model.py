@@ -9,7 +9,7 @@ import numpy as np
 from ranef.common.arguments import brief, generator, mapping, number, positive, whole_number
 from ranef.errors import DataError, nearest
 from ranef.formula.parse import canonical_label
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.posterior.summary import count_levels
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ranef.common.array_types import Array, Seed
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
     from ranef.mixed_model.parameters import TermPrior
 
 __all__ = ["MixedModel", "correlation_names", "draw_prior", "model"]
@@ -66,10 +66,10 @@ class MixedModel:
         From `ranef.mixed_model.model.build_model`.
     """
 
-    def __init__(self, inner: Model, columns: Columns) -> None:
+    def __init__(self, inner: ModelSpec, columns: Rows) -> None:
         self.inner = inner
         self.columns = columns
-        self._target = Mixed(inner)
+        self._target = MarginalPosterior(inner)
 
     @property
     def priors(self) -> dict[str, str]:
@@ -107,26 +107,29 @@ class MixedModel:
         """
         mapping("values", values, "{'sigma': 1.0, '1|g': 0.5}")
         given = {canonical_label(str(k)): v for k, v in values.items()}
-        layout = self.inner.layout
-        if layout.sigma is not None:
+        parameters = self.inner.parameters
+        if parameters.sigma is not None:
             sigma = _positive(given.pop("sigma", None), "sigma")
         elif "sigma" in given:
             raise DataError("values names 'sigma', which known standard errors leave no room for.")
         else:
-            sigma = float(np.exp(layout.known))
-        roots = [np.zeros((1, w, w)) for w in layout.widths]
-        for term in layout.terms:
+            sigma = float(np.exp(parameters.known))
+        roots = [np.zeros((1, w, w)) for w in parameters.widths]
+        for term in parameters.terms:
             root = _root(term, given)
             place = np.array(term.place)
             roots[term.factor][:, place[:, None], place] = root / sigma
         if given:
-            names = [*([] if layout.sigma is None else ["sigma"]), *(t.label for t in layout.terms)]
+            names = [
+                *([] if parameters.sigma is None else ["sigma"]),
+                *(t.label for t in parameters.terms),
+            ]
             raise DataError(
                 f"values names {next(iter(given))!r}, which the model does not have. "
                 f"{nearest(next(iter(given)), names)}"
             )
-        tau = np.array([np.log(sigma)])
-        return float(self._target.log_likelihood(roots, tau, reml=reml)[0])
+        log_sigma = np.array([np.log(sigma)])
+        return float(self._target.log_likelihood(roots, log_sigma, reml=reml)[0])
 
     def prior_draws(self, draws: int = 1000, seed: Seed = None) -> pd.DataFrame:
         """Draw standard deviations, correlations and coefficients from their priors.
@@ -163,7 +166,7 @@ class MixedModel:
         )
 
 
-def draw_prior(model: Model, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+def draw_prior(model: ModelSpec, draws: int, rng: np.random.Generator) -> dict[str, Array]:
     """Draw standard deviations, correlations and coefficients from their priors.
 
     Parameters
@@ -189,15 +192,15 @@ def draw_prior(model: Model, draws: int, rng: np.random.Generator) -> dict[str, 
     for name, prior in zip(model.names, model.coefficients, strict=True):
         if prior.precision > 0:
             columns[name] = rng.normal(prior.mean, prior.sd, draws)
-    layout = model.layout
-    eta = layout.draw_prior(rng, draws)
-    scales, correlations = layout.scales(eta), layout.correlations(eta)
-    for term in layout.terms:
+    parameters = model.parameters
+    theta = parameters.draw_prior(rng, draws)
+    scales, correlations = parameters.scales(theta), parameters.correlations(theta)
+    for term in parameters.terms:
         columns |= {f"{name}_sigma": scales[name] for name in term.names}
         if term.label in correlations:
             columns |= dict(zip(correlation_names(term), correlations[term.label].T, strict=True))
-    if layout.sigma is not None:
-        columns["sigma"] = np.exp(layout.tau(eta))
+    if parameters.sigma is not None:
+        columns["sigma"] = np.exp(parameters.log_sigma(theta))
     return columns
 
 

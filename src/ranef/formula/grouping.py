@@ -57,7 +57,7 @@ class GroupColumns:
     factor
         Position of its grouping factor.
     columns
-        0 is the constant, k > 0 the k-th column of `Columns.slopes`.
+        0 is the constant, k > 0 the k-th column of `Rows.slopes`.
     names
         The effects' names in draws: `1|Subject`, `Days|Subject`.
     correlated

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.grouping import Factor
-    from ranef.formula.rows import Columns, Recipe
+    from ranef.formula.rows import DesignSpec, Rows
 
-__all__ = ["Groups", "Kind", "Rows", "fitted_rows", "new_rows"]
+__all__ = ["DesignRows", "Groups", "Kind", "fitted_rows", "new_rows"]
 
 Kind = Literal["mean", "response"]
 Groups = Literal["conditional", "marginal", "new"]
@@ -35,7 +35,7 @@ _SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class Rows:
+class DesignRows:
     """m rows to predict.
 
     Attributes
@@ -73,7 +73,7 @@ class Rows:
         return len(self.X)
 
 
-def fitted_rows(columns: Columns, kind: Kind, groups: Groups) -> Rows:
+def fitted_rows(columns: Rows, kind: Kind, groups: Groups) -> DesignRows:
     """Take the rows that were fitted.
 
     Parameters
@@ -85,7 +85,7 @@ def fitted_rows(columns: Columns, kind: Kind, groups: Groups) -> Rows:
 
     Returns
     -------
-    Rows
+    DesignRows
     """
     old, _ = _recipe(columns)
     n = len(columns.y)
@@ -96,7 +96,7 @@ def fitted_rows(columns: Columns, kind: Kind, groups: Groups) -> Rows:
     if kind == "mean" and groups == "marginal":
         Z = [[np.zeros_like(z) for z in blocks] for blocks in Z]
     none = np.full(n, -1)
-    return Rows(
+    return DesignRows(
         X=columns.X,
         offset=np.zeros(n) if columns.offset is None else columns.offset,
         Z=tuple(np.hstack(z) for z in Z),
@@ -108,7 +108,7 @@ def fitted_rows(columns: Columns, kind: Kind, groups: Groups) -> Rows:
     )
 
 
-def new_rows(columns: Columns, data: Any, kind: Kind, groups: Groups) -> Rows:
+def new_rows(columns: Rows, data: Any, kind: Kind, groups: Groups) -> DesignRows:
     """Read new rows as the formula read the data.
 
     Transforms keep what they learnt from the data (the centre of `scale(x)`, the knots of
@@ -128,7 +128,7 @@ def new_rows(columns: Columns, data: Any, kind: Kind, groups: Groups) -> Rows:
 
     Returns
     -------
-    Rows
+    DesignRows
 
     Raises
     ------
@@ -183,7 +183,7 @@ def new_rows(columns: Columns, data: Any, kind: Kind, groups: Groups) -> Rows:
             )
         codes.append(code)
         new_levels.append(names)
-    return Rows(
+    return DesignRows(
         X=X,
         offset=offset,
         Z=tuple(np.hstack(z) for z in Z),
@@ -194,14 +194,14 @@ def new_rows(columns: Columns, data: Any, kind: Kind, groups: Groups) -> Rows:
     )
 
 
-def _recipe(columns: Columns) -> tuple[pd.DataFrame, Recipe]:
+def _recipe(columns: Rows) -> tuple[pd.DataFrame, DesignSpec]:
     """The used columns of the data, and how they were read."""
     if columns.rows is None or columns.recipe is None:
         raise DataError("This model was not made from a table, so no rows can be predicted.")
     return columns.rows, columns.recipe
 
 
-def _used(columns: Columns, kind: Kind, groups: Groups) -> list[str]:
+def _used(columns: Rows, kind: Kind, groups: Groups) -> list[str]:
     """Names of the columns that a prediction reads."""
     _, recipe = _recipe(columns)
     names = [*recipe.fixed_names, *recipe.offset_names]
@@ -262,7 +262,7 @@ def _as_fitted(new: pd.Series[Any], old: pd.Series[Any]) -> pd.Series[Any]:
     return made.astype(bool) if old.dtype.kind == "b" else made
 
 
-def _evaluate(spec: Any, recipe: Recipe, rows: pd.DataFrame, old: pd.DataFrame) -> Array:
+def _evaluate(spec: Any, recipe: DesignSpec, rows: pd.DataFrame, old: pd.DataFrame) -> Array:
     """Columns of one part of the formula; levels that the data had not are an error."""
     from formulaic.errors import DataMismatchWarning
 
@@ -284,7 +284,7 @@ def _evaluate(spec: Any, recipe: Recipe, rows: pd.DataFrame, old: pd.DataFrame) 
     return values
 
 
-def _check_aliased(X: Array, columns: Columns, recipe: Recipe) -> None:
+def _check_aliased(X: Array, columns: Rows, recipe: DesignSpec) -> None:
     """Refuse rows in which a column that the fit left out is no combination of the others."""
     old, _ = _recipe(columns)
     rows = old.copy(deep=False)
@@ -348,7 +348,7 @@ def _labels(values: pd.Series[Any]) -> Any:
     return np.array(names, dtype=object)[codes]
 
 
-def _weights(columns: Columns, recipe: Recipe, rows: pd.DataFrame) -> Array:
+def _weights(columns: Rows, recipe: DesignSpec, rows: pd.DataFrame) -> Array:
     """Weights that scale the residual SD of each row."""
     name = recipe.weights or recipe.se
     if name is None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ranef.formula.grouping import Factor, GroupColumns
     from ranef.formula.parse import Formula
 
-__all__ = ["Columns", "Recipe", "evaluate"]
+__all__ = ["DesignSpec", "Rows", "evaluate"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DesignSpec:
     """How the formula's columns are made, for rows other than those of the data.
 
     Attributes
@@ -37,7 +37,7 @@ class Recipe:
     fixed
         formulaic's specification of the fixed part, with what its transforms and contrasts learnt.
     kept
-        Which of its columns are those of `Columns.X`.
+        Which of its columns are those of `Rows.X`.
     offsets
         Specifications of the offset terms.
     fixed_names, group_names, offset_names
@@ -59,7 +59,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Columns:
+class Rows:
     """What the formula picks from the table, row by row.
 
     Attributes
@@ -108,7 +108,7 @@ class Columns:
     aliased: tuple[str, ...] = ()
     sigma: float | None = None
     rows: pd.DataFrame | None = None
-    recipe: Recipe | None = None
+    recipe: DesignSpec | None = None
 
     @property
     def response(self) -> Array:
@@ -123,7 +123,7 @@ def evaluate(
     *,
     se: str | None = None,
     aliased: str = "refuse",
-) -> Columns:
+) -> Rows:
     """Evaluate a formula on a table.
 
     Parameters
@@ -138,11 +138,11 @@ def evaluate(
         Column of known standard errors, instead of weights.
     aliased
         `"drop"` leaves out fixed-effect columns that are combinations of those before them;
-        `"refuse"` leaves them in, for `build_design` to refuse.
+        `"refuse"` leaves them in, for `orthonormalize` to refuse.
 
     Returns
     -------
-    Columns
+    Rows
 
     Raises
     ------
@@ -222,7 +222,7 @@ def evaluate(
         if se is not None:
             row_weights, sigma = _precisions(row_weights)
     offset, made_offsets = _offset(added, formula, rows)
-    return Columns(
+    return Rows(
         y=y,
         offset=offset,
         weights=row_weights,
@@ -236,7 +236,7 @@ def evaluate(
         aliased=fixed.aliased,
         sigma=sigma,
         rows=rows[used].set_axis(index),
-        recipe=Recipe(
+        recipe=DesignSpec(
             formula=formula,
             fixed=fixed.spec,
             kept=fixed.kept,

@@ -15,7 +15,7 @@ import numpy as np
 from ranef.numerics.batched_linalg import cholesky, solve_lower, solve_upper
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
 
 __all__ = ["Coefficients", "Profile"]
@@ -76,7 +76,7 @@ class Coefficients:
         What the log likelihood holds beside its dependence on the variance parameters.
     """
 
-    def __init__(self, design: Design, precision: Array, mean: Array) -> None:
+    def __init__(self, design: OrthonormalCells, precision: Array, mean: Array) -> None:
         self.design = design
         self.k = design.N - design.p
         self.flat = not np.any(precision)
@@ -135,44 +135,44 @@ class Coefficients:
         prior_best = np.einsum("nij,nki,k->nj", V, F, self._prior_offset)
         return Profile(log_det, rest, F, best, V, d, prior_best)
 
-    def core(self, profile: Profile, tau: Array) -> Array:
-        """The likelihood's dependence on the ratios (rows) and tau (rows, or rows by columns)."""
+    def core(self, profile: Profile, log_sigma: Array) -> Array:
+        """The likelihood's dependence on ratios (rows) and log_sigma (rows, or rows by columns)."""
 
         def rows(a: Array) -> Array:
-            return a.reshape(a.shape + (1,) * (tau.ndim - 1))
+            return a.reshape(a.shape + (1,) * (log_sigma.ndim - 1))
 
         with np.errstate(over="ignore"):
             out = (
-                -self.k * tau
+                -self.k * log_sigma
                 - 0.5 * rows(profile.log_det)
-                - 0.5 * np.exp(-2 * tau) * rows(profile.rest)
+                - 0.5 * np.exp(-2 * log_sigma) * rows(profile.rest)
             )
             if profile.d is not None and profile.prior_best is not None:
                 for j in range(self.design.p):
                     d, gap = profile.d[:, j], profile.best[:, j] - profile.prior_best[:, j]
-                    spread = np.exp(2 * tau) * rows(d)
+                    spread = np.exp(2 * log_sigma) * rows(d)
                     out = out - 0.5 * np.log1p(spread) - 0.5 * rows(d * gap**2) / (1 + spread)
         return np.asarray(out)
 
-    def core_slope(self, profile: Profile, tau: Array) -> Array:
-        """Derivative of `core` by tau at fixed ratios, shape (n,) as tau."""
+    def core_slope(self, profile: Profile, log_sigma: Array) -> Array:
+        """Derivative of `core` by log_sigma at fixed ratios, shape (n,) as log_sigma."""
         with np.errstate(over="ignore"):
-            out = np.exp(-2 * tau) * profile.rest - self.k
+            out = np.exp(-2 * log_sigma) * profile.rest - self.k
             if profile.d is not None and profile.prior_best is not None:
-                spread = np.exp(2 * tau)[:, None] * profile.d
+                spread = np.exp(2 * log_sigma)[:, None] * profile.d
                 gap = profile.d * (profile.best - profile.prior_best) ** 2
                 pull = gap / (1 + spread) - 1
                 out = out + (spread / (1 + spread) * pull).sum(axis=1)
         return np.asarray(out)
 
-    def log_likelihood(self, profile: Profile, tau: Array, *, reml: bool) -> Array:
+    def log_likelihood(self, profile: Profile, log_sigma: Array, *, reml: bool) -> Array:
         """Log marginal likelihood with every constant.
 
         Parameters
         ----------
         profile
             At n values of the variance ratios.
-        tau
+        log_sigma
             log sigma, shape (n,).
         reml
             True: coefficients integrated over their priors (flat ones over the whole line, as in
@@ -184,7 +184,7 @@ class Coefficients:
             Shape (n,), in nats.
         """
         if reml:
-            return np.asarray(self.constant + self.core(profile, tau))
+            return np.asarray(self.constant + self.core(profile, log_sigma))
         N, p = self.design.N, self.design.p
         groups = profile.log_det
         if p:
@@ -192,19 +192,19 @@ class Coefficients:
         return np.asarray(
             -0.5 * N * np.log(2 * np.pi)
             + 0.5 * self.design.log_weights
-            - N * tau
+            - N * log_sigma
             - 0.5 * groups
-            - 0.5 * np.exp(-2 * tau) * profile.rest
+            - 0.5 * np.exp(-2 * log_sigma) * profile.rest
         )
 
-    def moments(self, profile: Profile, tau: Array) -> tuple[Array, Array]:
+    def moments(self, profile: Profile, log_sigma: Array) -> tuple[Array, Array]:
         """Mean and a square root of the covariance of the internal coefficients.
 
         Parameters
         ----------
         profile
             At n values of the variance ratios.
-        tau
+        log_sigma
             Shape (n,).
 
         Returns
@@ -214,11 +214,11 @@ class Coefficients:
         root : numpy.ndarray
             Shape (n, p, p), with root root' = covariance.
         """
-        p, n = self.design.p, len(tau)
-        sd = np.exp(tau)[:, None] * np.ones((n, p))
+        p, n = self.design.p, len(log_sigma)
+        sd = np.exp(log_sigma)[:, None] * np.ones((n, p))
         middle = profile.best
         if profile.d is not None and profile.prior_best is not None:
-            spread = np.exp(2 * tau)[:, None] * profile.d
+            spread = np.exp(2 * log_sigma)[:, None] * profile.d
             middle = (profile.best + spread * profile.prior_best) / (1 + spread)
             sd = sd / np.sqrt(1 + spread)
         basis = np.broadcast_to(np.eye(p), (n, p, p)) if profile.V is None else profile.V

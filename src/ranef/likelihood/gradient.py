@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.likelihood.prior_gradient import log_prior_slope
+from ranef.likelihood.prior_gradient import log_prior_gradient
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.coefficients import Profile
-    from ranef.likelihood.posterior import Mixed
+    from ranef.likelihood.posterior import MarginalPosterior
 
 __all__ = ["log_density_gradient", "log_likelihood_gradient"]
 
@@ -34,17 +34,19 @@ __all__ = ["log_density_gradient", "log_likelihood_gradient"]
 _FAR_CORRELATION, _SMALL_RATIO = 12.0, -92.0
 
 
-def log_density_gradient(target: Mixed, eta: Array, profile: Profile | None = None) -> Array:
-    """Gradient of `Mixed.log_density`, where that is finite.
+def log_density_gradient(
+    target: MarginalPosterior, theta: Array, profile: Profile | None = None
+) -> Array:
+    """Gradient of `MarginalPosterior.log_density`, where that is finite.
 
     Parameters
     ----------
     target
         The marginal posterior. The gradient is that of its likelihood, not of a surrogate.
-    eta
+    theta
         Parameter vectors, shape (n, d).
     profile
-        `target.profile(eta)`, if it is at hand.
+        `target.profile(theta)`, if it is at hand.
 
     Returns
     -------
@@ -55,54 +57,59 @@ def log_density_gradient(target: Mixed, eta: Array, profile: Profile | None = No
     Examples
     --------
     >>> import ranef as rf
-    >>> from ranef.likelihood.posterior import Mixed
-    >>> target = Mixed(rf.model("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff")).inner)
+    >>> from ranef.likelihood.posterior import MarginalPosterior
+    >>> model = rf.model("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"))
+    >>> target = MarginalPosterior(model.inner)
     >>> log_density_gradient(target, np.log([[40.0, 50.0]])).round(3)
     array([[1.006, 0.208]])
     """
-    return log_likelihood_gradient(target, eta, profile) + log_prior_slope(target.layout, eta)
+    return log_likelihood_gradient(target, theta, profile) + log_prior_gradient(
+        target.parameters, theta
+    )
 
 
-def log_likelihood_gradient(target: Mixed, eta: Array, profile: Profile | None = None) -> Array:
+def log_likelihood_gradient(
+    target: MarginalPosterior, theta: Array, profile: Profile | None = None
+) -> Array:
     """Gradient of the log likelihood with coefficients integrated over their priors.
 
     Parameters
     ----------
     target
         The marginal posterior.
-    eta
+    theta
         Parameter vectors, shape (n, d).
     profile
-        `target.profile(eta)`, if it is at hand.
+        `target.profile(theta)`, if it is at hand.
 
     Returns
     -------
     numpy.ndarray
         Shape (n, d).
     """
-    layout, design = target.layout, target.model.design
-    profile = target.profile(eta) if profile is None else profile
-    tau = layout.tau(eta)
-    phi = layout.relative(eta)
-    for log_sd, z in layout.split(phi):
+    parameters, design = target.parameters, target.model.design
+    profile = target.profile(theta) if profile is None else profile
+    log_sigma = parameters.log_sigma(theta)
+    relative = parameters.relative(theta)
+    for log_sd, z in parameters.split(relative):
         np.maximum(log_sd, _SMALL_RATIO, out=log_sd)
         at = 0
         for i in range(1, log_sd.shape[1] if z.shape[1] else 0):
             row = z[:, at : at + i]
             row *= _FAR_CORRELATION / np.maximum(np.abs(row).sum(axis=1), _FAR_CORRELATION)[:, None]
             at += i
-    mean, root = target.coefficients.moments(profile, tau)
-    c = np.column_stack([-mean, np.ones(len(tau))]) * np.exp(-tau)[:, None]
+    mean, root = target.coefficients.moments(profile, log_sigma)
+    c = np.column_stack([-mean, np.ones(len(log_sigma))]) * np.exp(-log_sigma)[:, None]
     W = c[:, :, None] * c[:, None]
-    root = root * np.exp(-tau)[:, None, None]
+    root = root * np.exp(-log_sigma)[:, None, None]
     W[:, :-1, :-1] += root @ root.transpose(0, 2, 1)
-    roots = layout.roots(layout.absolute(phi, tau))
+    roots = parameters.roots(parameters.absolute(relative, log_sigma))
     S = target.structure.second_moments(roots, W)
-    out = np.empty_like(eta)
-    if layout.sigma is not None:
-        out[:, -1] = target.coefficients.core_slope(profile, tau)
+    out = np.empty_like(theta)
+    if parameters.sigma is not None:
+        out[:, -1] = target.coefficients.core_slope(profile, log_sigma)
     for term, here, (log_sd, z) in zip(
-        layout.terms, layout.split(out), layout.split(phi), strict=True
+        parameters.terms, parameters.split(out), parameters.split(relative), strict=True
     ):
         place = np.array(term.place)
         scaled = S[term.factor][:, place[:, None], place] * np.exp(
@@ -115,7 +122,7 @@ def log_likelihood_gradient(target: Mixed, eta: Array, profile: Profile | None =
         pull = gap @ inverse
         here[0][:] = np.einsum("nij,nji->ni", R, pull)
         here[1][:] = np.einsum("nji,ncij->nc", pull, moves)
-        if layout.sigma is not None:  # a larger sigma at fixed SDs is a smaller ratio
+        if parameters.sigma is not None:  # a larger sigma at fixed SDs is a smaller ratio
             out[:, -1] -= here[0].sum(axis=1)
     return out
 

@@ -15,15 +15,15 @@ from ranef.likelihood.structures.crossed import Crossed
 from ranef.likelihood.structures.factor_blocks import factor_block
 from ranef.likelihood.structures.level_classes import find_classes
 from ranef.likelihood.structures.one_factor import OneFactor
-from ranef.likelihood.structures.small_remainder import SmallRest
+from ranef.likelihood.structures.small_remainder import SmallRemainder
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.interpolation.surrogate import Surrogate
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["LARGEST_RATIO", "Mixed", "Structure", "choose_structure"]
+__all__ = ["LARGEST_RATIO", "MarginalPosterior", "Structure", "choose_structure"]
 
 # Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
 # where the largest factor has few classes, whose products are held in memory.
@@ -52,7 +52,9 @@ class Structure(Protocol):
         """Effects' response to [-beta~; 1] and covariance given coefficients, per factor."""
         ...
 
-    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+    def joint_at_combinations(
+        self, roots: list[Array], level: IntArray
+    ) -> tuple[list[Array], Array]:
         """Effects' response as in `solve`, and the joint covariance of those that meet in a row."""
         ...
 
@@ -61,13 +63,13 @@ class Structure(Protocol):
         ...
 
     def draw(
-        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+        self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
         """Draws of the effects given variance parameters and coefficients, per factor."""
         ...
 
 
-def choose_structure(design: Design) -> Structure:
+def choose_structure(design: OrthonormalCells) -> Structure:
     """Choose the cheapest way to evaluate a design.
 
     Parameters
@@ -84,17 +86,17 @@ def choose_structure(design: Design) -> Structure:
     sizes = [f.levels * len(f.columns) for f in design.factors]
     rest = sum(sizes) - max(sizes)
     if rest <= _FEW:
-        return SmallRest(design)
+        return SmallRemainder(design)
     if rest <= _SOME:
         block = factor_block(design, int(np.argmax(sizes)))
         products = len(find_classes(block.ZZ)[0]) * block.ZZ.shape[1] ** 2 * rest**2
         if products <= _PRODUCTS:
-            return SmallRest(design)
+            return SmallRemainder(design)
     return Crossed(design)
 
 
-class Mixed:
-    """Log densities of a mixed model's parameter vector (`ranef.mixed_model.parameters.Layout`).
+class MarginalPosterior:
+    """Log densities of a mixed model's parameter vector (`ParameterVector`).
 
     Parameters
     ----------
@@ -108,41 +110,41 @@ class Mixed:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelSpec,
         structure: Structure | None = None,
         surrogate: Surrogate | None = None,
     ) -> None:
         self.model = model
-        self.layout = model.layout
+        self.parameters = model.parameters
         self.structure = choose_structure(model.design) if structure is None else structure
         self.surrogate = surrogate
         self.coefficients = Coefficients(model.design, model.prior_precision, model.prior_mean)
 
-    def ratio_sums(self, phi: Array) -> tuple[Array, Array]:
+    def ratio_sums(self, relative: Array) -> tuple[Array, Array]:
         """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""
-        eta = self.layout.absolute(phi, np.full(len(phi), self.layout.known))
-        return self.structure.sums(self.layout.roots(eta))
+        theta = self.parameters.absolute(relative, np.full(len(relative), self.parameters.known))
+        return self.structure.sums(self.parameters.roots(theta))
 
-    def profile(self, eta: Array) -> Profile:
+    def profile(self, theta: Array) -> Profile:
         """Integrate effects and coefficients out at parameter vectors (n, d)."""
-        phi = self.layout.relative(eta)
+        relative = self.parameters.relative(theta)
         if self.surrogate is None:
-            return self.coefficients.profile(*self.ratio_sums(phi))
-        inside = self.surrogate.inside(phi)
-        log_det, U = self.surrogate.sums(np.where(inside[:, None], phi, self.surrogate.center))
+            return self.coefficients.profile(*self.ratio_sums(relative))
+        inside = self.surrogate.inside(relative)
+        log_det, U = self.surrogate.sums(np.where(inside[:, None], relative, self.surrogate.center))
         if not inside.all():
-            log_det[~inside], U[~inside] = self.ratio_sums(phi[~inside])
+            log_det[~inside], U[~inside] = self.ratio_sums(relative[~inside])
         return self.coefficients.profile(log_det, U)
 
-    def log_density(self, eta: Array, profile: Profile | None = None) -> Array:
+    def log_density(self, theta: Array, profile: Profile | None = None) -> Array:
         """Log joint density of the parameter vector and the data, every constant included.
 
         Parameters
         ----------
-        eta
+        theta
             Shape (n, d).
         profile
-            `self.profile(eta)`, if it is at hand.
+            `self.profile(theta)`, if it is at hand.
 
         Returns
         -------
@@ -150,35 +152,35 @@ class Mixed:
             Shape (n,); -inf where a parameter leaves the range of double precision or a variance
             ratio exceeds 1e12.
         """
-        out = np.full(len(eta), -np.inf)
-        inside = np.all(np.abs(eta) < _FAR, axis=1)
-        for log_sd, _ in self.layout.split(self.layout.relative(eta)):
+        out = np.full(len(theta), -np.inf)
+        inside = np.all(np.abs(theta) < _FAR, axis=1)
+        for log_sd, _ in self.parameters.split(self.parameters.relative(theta)):
             inside &= log_sd.max(axis=1) < LARGEST_RATIO
         if profile is None and not inside.all():
             if inside.any():
-                out[inside] = self.log_density(eta[inside])
+                out[inside] = self.log_density(theta[inside])
             return out
-        profile = self.profile(eta) if profile is None else profile
+        profile = self.profile(theta) if profile is None else profile
         # With a profile at hand points too far out cost nothing, and what they give is not used.
         with np.errstate(all=None if inside.all() else "ignore"):
             value = (
                 self.coefficients.constant
-                + self.coefficients.core(profile, self.layout.tau(eta))
-                + self.layout.log_prior(eta)
+                + self.coefficients.core(profile, self.parameters.log_sigma(theta))
+                + self.parameters.log_prior(theta)
             )
         return np.where(inside & ~np.isnan(value), value, -np.inf)
 
-    def log_density_inside(self, eta: Array) -> Array:
+    def log_density_inside(self, theta: Array) -> Array:
         """Log density, -inf outside a surrogate's box: cheap everywhere, to fit proposals with."""
         if self.surrogate is None:
-            return self.log_density(eta)
-        inside = self.surrogate.inside(self.layout.relative(eta))
-        out = np.full(len(eta), -np.inf)
+            return self.log_density(theta)
+        inside = self.surrogate.inside(self.parameters.relative(theta))
+        out = np.full(len(theta), -np.inf)
         if inside.any():
-            out[inside] = self.log_density(eta[inside])
+            out[inside] = self.log_density(theta[inside])
         return out
 
-    def log_likelihood(self, roots: list[Array], tau: Array, *, reml: bool) -> Array:
+    def log_likelihood(self, roots: list[Array], log_sigma: Array, *, reml: bool) -> Array:
         """Log marginal likelihood at relative covariance roots and log sigma, shape (n,)."""
         profile = self.coefficients.profile(*self.structure.sums(roots))
-        return self.coefficients.log_likelihood(profile, tau, reml=reml)
+        return self.coefficients.log_likelihood(profile, log_sigma, reml=reml)

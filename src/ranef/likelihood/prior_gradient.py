@@ -8,23 +8,23 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.mixed_model.parameters import Layout, TermPrior
+    from ranef.mixed_model.parameters import ParameterVector, TermPrior
     from ranef.priors import ScalePrior
 
-__all__ = ["correlation_slope", "log_prior_slope", "scale_slope"]
+__all__ = ["correlation_slope", "log_prior_gradient", "log_scale_gradient"]
 
 # Step of the differences in log units, and its share of the distance to a hard bound.
 _STEP, _SHARE = 1e-3, 0.01
 
 
-def log_prior_slope(layout: Layout, eta: Array) -> Array:
-    """Gradient of `Layout.log_prior`.
+def log_prior_gradient(parameters: ParameterVector, theta: Array) -> Array:
+    """Gradient of `ParameterVector.log_prior`.
 
     Parameters
     ----------
-    layout
+    parameters
         The parameters and their priors.
-    eta
+    theta
         Parameter vectors, shape (n, d).
 
     Returns
@@ -32,24 +32,24 @@ def log_prior_slope(layout: Layout, eta: Array) -> Array:
     numpy.ndarray
         Shape (n, d). Priors that join several standard deviations are differenced.
     """
-    out = np.zeros_like(eta)
-    if layout.shares is not None or any(t.wishart is not None for t in layout.terms):
-        for j, h in enumerate(_STEP * np.eye(eta.shape[1])):
-            f = {k: layout.log_prior(eta + k * h) for k in (-2, -1, 1, 2)}
+    out = np.zeros_like(theta)
+    if parameters.shares is not None or any(t.wishart is not None for t in parameters.terms):
+        for j, h in enumerate(_STEP * np.eye(theta.shape[1])):
+            f = {k: parameters.log_prior(theta + k * h) for k in (-2, -1, 1, 2)}
             out[:, j] = (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * _STEP)
         return np.where(np.isfinite(out), out, 0.0)
-    if layout.sigma is not None:
-        out[:, -1] = scale_slope(layout.sigma, eta[:, -1])
+    if parameters.sigma is not None:
+        out[:, -1] = log_scale_gradient(parameters.sigma, theta[:, -1])
     for term, here, (log_sd, z) in zip(
-        layout.terms, layout.split(out), layout.split(eta), strict=True
+        parameters.terms, parameters.split(out), parameters.split(theta), strict=True
     ):
         for j, prior in enumerate(term.scales):
-            here[0][:, j] = scale_slope(prior, log_sd[:, j])
+            here[0][:, j] = log_scale_gradient(prior, log_sd[:, j])
         here[1][:] = correlation_slope(term, z)
     return out
 
 
-def scale_slope(prior: ScalePrior, log_sigma: Array) -> Array:
+def log_scale_gradient(prior: ScalePrior, log_sigma: Array) -> Array:
     """Derivative of `ScalePrior.log_density`.
 
     Parameters
@@ -69,7 +69,8 @@ def scale_slope(prior: ScalePrior, log_sigma: Array) -> Array:
     Examples
     --------
     >>> from ranef.priors import half_t, scale_prior
-    >>> float(scale_slope(scale_prior(half_t(2.0, df=1), "sigma"), np.array([np.log(2.0)]))[0])
+    >>> prior = scale_prior(half_t(2.0, df=1), "sigma")
+    >>> float(log_scale_gradient(prior, np.array([np.log(2.0)]))[0])
     0.0
     """
     if prior.power is not None:
@@ -92,8 +93,8 @@ def scale_slope(prior: ScalePrior, log_sigma: Array) -> Array:
 
 def correlation_slope(term: TermPrior, z: Array) -> Array:
     """Derivative of `TermPrior.log_correlation_prior`, shape (n, c) as z."""
-    if term.eta is None or z.shape[1] == 0:
+    if term.lkj_eta is None or z.shape[1] == 0:
         return np.zeros_like(z)
     q = len(term.place)
     column = np.tril_indices(q, -1)[1]
-    return np.asarray(-2 * (term.eta + (q - 2 - column) / 2) * np.tanh(z))
+    return np.asarray(-2 * (term.lkj_eta + (q - 2 - column) / 2) * np.tanh(z))

@@ -2,9 +2,9 @@
 
 The model is `y_ij = x_ij' beta + b_i + e_ij`, with `b_i ~ N(0, sigma_b^2)`,
 `e_ij ~ N(0, sigma^2)`. With effects and coefficients integrated out two numbers remain,
-`rho = log(sigma_b^2 / sigma^2)` and `tau = log sigma`, and the likelihood sees the data through
+`log_ratio = log(sigma_b^2 / sigma^2)` and `log_sigma`, and the likelihood sees the data through
 sums over groups of equal size (mathematics.md, section 2). With inverse-gamma priors on both
-variances and flat coefficients tau integrates out too.
+variances and flat coefficients log_sigma integrates out too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ranef.likelihood.coefficients import Coefficients, Profile
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["RandomIntercept"]
 
@@ -38,7 +38,7 @@ class RandomIntercept:
     Attributes
     ----------
     conjugate
-        True if rho alone has to be sampled: inverse-gamma variances, flat coefficients.
+        True if log_ratio alone has to be sampled: inverse-gamma variances, flat coefficients.
     k
         Residual degrees of freedom N - p.
     size
@@ -53,12 +53,12 @@ class RandomIntercept:
         Sums of mean mean' over groups of each size, shape (D, p + 1, p + 1).
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: ModelSpec) -> None:
         self.model = model
         self.design = design = model.design
         self.coefficients = Coefficients(design, model.prior_precision, model.prior_mean)
         self.k = self.coefficients.k
-        self.sigma, self.group = model.layout.sigma, model.layout.terms[0].scales[0]
+        self.sigma, self.group = model.parameters.sigma, model.parameters.terms[0].scales[0]
         self.conjugate = (
             self.coefficients.flat
             and self.sigma is not None
@@ -84,14 +84,14 @@ class RandomIntercept:
         self._log_size = np.log(self.size)
         self.between = between
 
-    # -- the coefficients given rho ------------------------------------------------------------
+    # -- the coefficients given log_ratio
 
-    def profile(self, rho: Array) -> Profile:
-        """Integrate the coefficients out at each value of rho.
+    def profile(self, log_ratio: Array) -> Profile:
+        """Integrate the coefficients out at each value of log_ratio.
 
         Parameters
         ----------
-        rho
+        log_ratio
             Log variance ratios, shape (n,).
 
         Returns
@@ -99,14 +99,16 @@ class RandomIntercept:
         Profile
         """
         step = max(1, _BLOCK // max(len(self.size), (self.design.p + 1) ** 2))
-        parts = [self._sums(rho[i : i + step]) for i in range(0, max(len(rho), 1), step)]
+        parts = [
+            self._sums(log_ratio[i : i + step]) for i in range(0, max(len(log_ratio), 1), step)
+        ]
         return self.coefficients.profile(
             np.concatenate([a for a, _ in parts]), np.concatenate([u for _, u in parts])
         )
 
-    def _sums(self, rho: Array) -> tuple[Array, Array]:
+    def _sums(self, log_ratio: Array) -> tuple[Array, Array]:
         """Sum log(1 + m r) over groups and form [X~ y~]' V^-1 [X~ y~] sigma^2."""
-        odds = rho[:, None] + self._log_size
+        odds = log_ratio[:, None] + self._log_size
         log_det = np.logaddexp(0.0, odds) @ self.groups
         U = (self.size * expit(-odds)) @ self.between.reshape(len(self.size), -1)
         p1 = self.design.p + 1
@@ -114,12 +116,12 @@ class RandomIntercept:
 
     # -- log densities -------------------------------------------------------------------------
 
-    def log_likelihood(self, rho: Array, tau: Array, *, reml: bool = True) -> Array:
-        """Log marginal likelihood of (rho, tau), with every constant.
+    def log_likelihood(self, log_ratio: Array, log_sigma: Array, *, reml: bool = True) -> Array:
+        """Log marginal likelihood of (log_ratio, log_sigma), with every constant.
 
         Parameters
         ----------
-        rho, tau
+        log_ratio, log_sigma
             Shape (n,).
         reml
             As in `Coefficients.log_likelihood`.
@@ -129,47 +131,49 @@ class RandomIntercept:
         numpy.ndarray
             Shape (n,), in nats.
         """
-        return self.coefficients.log_likelihood(self.profile(rho), tau, reml=reml)
+        return self.coefficients.log_likelihood(self.profile(log_ratio), log_sigma, reml=reml)
 
-    def log_density(self, rho: Array, tau: Array, profile: Profile | None = None) -> Array:
-        """Log joint density of (rho, tau) and the data: likelihood, priors and Jacobian.
+    def log_density(
+        self, log_ratio: Array, log_sigma: Array, profile: Profile | None = None
+    ) -> Array:
+        """Log joint density of log_ratio, log_sigma and the data: likelihood, priors, Jacobian.
 
-        Where sigma is known it is the density of rho alone, at tau = log sigma.
+        Where sigma is known it is the density of log_ratio alone, at log_sigma = log sigma.
 
         Parameters
         ----------
-        rho
+        log_ratio
             Shape (n,).
-        tau
-            Shape (n,) or (n, t), t values of tau for each rho.
+        log_sigma
+            Shape (n,) or (n, t), t values of log_sigma for each log_ratio.
         profile
-            `self.profile(rho)`, if it is at hand.
+            `self.profile(log_ratio)`, if it is at hand.
 
         Returns
         -------
         numpy.ndarray
-            The shape of tau. Integrates to the marginal likelihood.
+            The shape of log_sigma. Integrates to the marginal likelihood.
         """
-        profile = self.profile(rho) if profile is None else profile
-        group = tau + 0.5 * rho.reshape(rho.shape + (1,) * (tau.ndim - 1))
+        profile = self.profile(log_ratio) if profile is None else profile
+        group = log_sigma + 0.5 * log_ratio.reshape(log_ratio.shape + (1,) * (log_sigma.ndim - 1))
         out = (
             self.coefficients.constant
-            + self.coefficients.core(profile, tau)
-            + (0.0 if self.sigma is None else self.sigma.log_density(tau))
+            + self.coefficients.core(profile, log_sigma)
+            + (0.0 if self.sigma is None else self.sigma.log_density(log_sigma))
             + self.group.log_density(group)
-            - np.log(2.0)  # d log(sigma_b) = d rho / 2
+            - np.log(2.0)  # d log(sigma_b) = d log_ratio / 2
         )
         return np.where(np.isnan(out), -np.inf, out)
 
-    def log_density_ratio(self, rho: Array, profile: Profile | None = None) -> Array:
-        """Log density of rho and the data with tau integrated out; conjugate models only.
+    def log_density_ratio(self, log_ratio: Array, profile: Profile | None = None) -> Array:
+        """Log density of log_ratio and the data, log_sigma integrated out; conjugate models only.
 
         Parameters
         ----------
-        rho
+        log_ratio
             Shape (n,).
         profile
-            `self.profile(rho)`, if it is at hand.
+            `self.profile(log_ratio)`, if it is at hand.
 
         Returns
         -------
@@ -177,8 +181,8 @@ class RandomIntercept:
             Shape (n,). Integrates to the marginal likelihood.
         """
         (ae, be), (ax, bx) = self._inverse_gammas()
-        profile = self.profile(rho) if profile is None else profile
-        shape, rate = self.residual_variance(rho, profile)
+        profile = self.profile(log_ratio) if profile is None else profile
+        shape, rate = self.residual_variance(log_ratio, profile)
         constant = (
             self.coefficients.constant
             + ae * np.log(be)
@@ -187,13 +191,13 @@ class RandomIntercept:
             - gammaln(ax)
             + gammaln(shape)
         )
-        return np.asarray(constant - ax * rho - 0.5 * profile.log_det - shape * np.log(rate))
+        return np.asarray(constant - ax * log_ratio - 0.5 * profile.log_det - shape * np.log(rate))
 
-    def residual_variance(self, rho: Array, profile: Profile) -> tuple[float, Array]:
-        """Shape and rates of sigma^2 | rho, y ~ inverse gamma; conjugate models only."""
+    def residual_variance(self, log_ratio: Array, profile: Profile) -> tuple[float, Array]:
+        """Shape and rates of sigma^2 | log_ratio, y ~ inverse gamma; conjugate models only."""
         (ae, be), (ax, bx) = self._inverse_gammas()
         with np.errstate(over="ignore"):
-            rate = be + bx * np.exp(-rho) + 0.5 * profile.rest
+            rate = be + bx * np.exp(-log_ratio) + 0.5 * profile.rest
         return ae + ax + 0.5 * self.k, rate
 
     def _inverse_gammas(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -203,12 +207,12 @@ class RandomIntercept:
             raise TypeError("not a conjugate model")
         return sigma, group
 
-    # -- coefficients and effects given (rho, tau) -----------------------------------------------
+    # -- coefficients and effects given (log_ratio, log_sigma)
 
-    def coefficient_moments(self, profile: Profile, tau: Array) -> tuple[Array, Array]:
+    def coefficient_moments(self, profile: Profile, log_sigma: Array) -> tuple[Array, Array]:
         """Mean and a square root of the covariance of the internal coefficients; see `moments`."""
-        return self.coefficients.moments(profile, tau)
+        return self.coefficients.moments(profile, log_sigma)
 
-    def shrinkage(self, rho: Array) -> Array:
+    def shrinkage(self, log_ratio: Array) -> Array:
         """Share of a group's own mean in its effect, r m / (1 + r m), shape (n, sizes)."""
-        return np.asarray(expit(rho[:, None] + self._log_size))
+        return np.asarray(expit(log_ratio[:, None] + self._log_size))

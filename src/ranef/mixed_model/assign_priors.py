@@ -71,13 +71,13 @@ class Stated:
     def term(self, group: GroupColumns, place: tuple[int, ...]) -> TermPrior:
         """Prior of one group term whose columns stand at `place` in its factor's block."""
         correlated = group.correlated and len(place) > 1
-        wishart, eta = self.wisharts.get(group.label), None
+        wishart, lkj_eta = self.wisharts.get(group.label), None
         if correlated:
             corr = f"{group.label}_corr"
-            eta = 1.0 if wishart else lkj_shape(self.by_name.get(corr, 1.0), corr)
+            lkj_eta = 1.0 if wishart else lkj_shape(self.by_name.get(corr, 1.0), corr)
         own = wishart is None and self.shares is None
         scales = tuple(self.scale(n) for n in group.names) if own else ()
-        return TermPrior(group.label, group.factor, place, group.names, scales, eta, wishart)
+        return TermPrior(group.label, group.factor, place, group.names, scales, lkj_eta, wishart)
 
     def joint(self, terms: Sequence[TermPrior], sizes: Sequence[Array]) -> Shares | None:
         """Shares of the total, given the root mean square of each factor's columns."""

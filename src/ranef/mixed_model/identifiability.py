@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ranef.cells.cells import Cells
-    from ranef.cells.orthonormal import Design, FactorLayout
+    from ranef.cells.orthonormal import FactorLayout, OrthonormalCells
     from ranef.common.array_types import Array
-    from ranef.mixed_model.parameters import Layout, TermPrior
+    from ranef.mixed_model.parameters import ParameterVector, TermPrior
 
     # What is told, and the parameters that need a stated prior; none makes it a warning only.
     Lack = tuple[str, tuple[str, ...]]
@@ -32,8 +32,8 @@ _OUTSIDE = 1e-9
 
 
 def check_identified(
-    design: Design,
-    layout: Layout,
+    design: OrthonormalCells,
+    parameters: ParameterVector,
     free: NDArray[np.bool_],
     cells: Cells,
     given: Mapping[str, Any],
@@ -44,7 +44,7 @@ def check_identified(
     ----------
     design
         The data.
-    layout
+    parameters
         The group terms.
     free
         Which coefficients are flat, shape (p,).
@@ -64,10 +64,10 @@ def check_identified(
         If a parameter is not identified under stated priors, or is identified by nothing but how
         the spread between rows or levels changes.
     """
-    found = [f for t in layout.terms for f in _of_term(design, layout, t, free, cells)]
-    found += [f for i in range(len(design.factors)) for f in _of_columns(design, layout, i)]
+    found = [f for t in parameters.terms for f in _of_term(design, parameters, t, free, cells)]
+    found += [f for i in range(len(design.factors)) for f in _of_columns(design, parameters, i)]
     for a, b in combinations(range(len(design.factors)), 2):
-        found += _of_factors(design, layout, a, b)
+        found += _of_factors(design, parameters, a, b)
     for told, needed in found:
         told = f"{told[0].upper()}{told[1:]}."
         missing = [n for n in needed if n not in given]
@@ -80,7 +80,7 @@ def check_identified(
         warn(told, IdentifiabilityWarning)
 
 
-def free_basis(design: Design, free: NDArray[np.bool_]) -> Array:
+def free_basis(design: OrthonormalCells, free: NDArray[np.bool_]) -> Array:
     """Orthonormal basis of what the flat columns of X span, in internal coordinates.
 
     Parameters
@@ -101,7 +101,11 @@ def free_basis(design: Design, free: NDArray[np.bool_]) -> Array:
 
 
 def _of_term(
-    design: Design, layout: Layout, term: TermPrior, free: NDArray[np.bool_], cells: Cells
+    design: OrthonormalCells,
+    parameters: ParameterVector,
+    term: TermPrior,
+    free: NDArray[np.bool_],
+    cells: Cells,
 ) -> Iterator[Lack]:
     """Say what one term lacks by itself: levels, rows, or room beside the fixed effects."""
     factor = design.factors[term.factor]
@@ -123,7 +127,7 @@ def _of_term(
             f"say nothing of {_sds(names)}: {_posterior_is_prior(names)}",
             names,
         )
-    elif layout.sigma is None:  # then a single row shows its level's spread
+    elif parameters.sigma is None:  # then a single row shows its level's spread
         return
     elif alone and _level_weights_equal(factor, cells):
         yield (
@@ -161,7 +165,7 @@ def _level_weights_equal(factor: FactorLayout, cells: Cells) -> bool:
     return bool(np.ptp(weight) <= 1e-12 * weight.max())
 
 
-def _taken(design: Design, term: TermPrior, free: NDArray[np.bool_]) -> tuple[str, ...]:
+def _taken(design: OrthonormalCells, term: TermPrior, free: NDArray[np.bool_]) -> tuple[str, ...]:
     """Name the effects whose columns of Z all lie in what the flat fixed effects span."""
     factor = design.factors[term.factor]
     p, G, codes = design.p, factor.levels, factor.codes
@@ -184,15 +188,15 @@ def _taken(design: Design, term: TermPrior, free: NDArray[np.bool_]) -> tuple[st
     return tuple(found)
 
 
-def _of_columns(design: Design, layout: Layout, f: int) -> Iterator[Lack]:
+def _of_columns(design: OrthonormalCells, parameters: ParameterVector, f: int) -> Iterator[Lack]:
     """Say which columns of a factor are constant within each of its levels.
 
     A level then shows one combination of their effects, with variance sum_ij S_ij z_i z_j at the
     level's values z: what is identified of S is what this tells as z changes from level to level.
     """
     factor = design.factors[f]
-    terms = [t for t in layout.terms if t.factor == f]
-    if layout.sigma is not None and factor.levels * len(factor.columns) >= design.N:
+    terms = [t for t in parameters.terms if t.factor == f]
+    if parameters.sigma is not None and factor.levels * len(factor.columns) >= design.N:
         return  # told already
     codes, G = factor.codes, factor.levels
     weight = np.bincount(codes, design.count, minlength=G)
@@ -236,13 +240,15 @@ def _of_columns(design: Design, layout: Layout, f: int) -> Iterator[Lack]:
         )
 
 
-def _of_factors(design: Design, layout: Layout, a: int, b: int) -> Iterator[Lack]:
+def _of_factors(
+    design: OrthonormalCells, parameters: ParameterVector, a: int, b: int
+) -> Iterator[Lack]:
     """Say where two factors with an intercept each put the same rows together."""
     first, second = design.factors[a], design.factors[b]
     names = [
         name
         for f, factor in ((a, first), (b, second))
-        for t in layout.terms
+        for t in parameters.terms
         if t.factor == f
         for place, name in zip(t.place, t.names, strict=True)
         if factor.columns[place] == 0

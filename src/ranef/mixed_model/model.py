@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.cells.cells import compress
-from ranef.cells.orthonormal import FactorLayout, build_design, column_sizes
+from ranef.cells.orthonormal import FactorLayout, column_sizes, orthonormalize
 from ranef.common.arguments import mapping
 from ranef.data.tables import read_table
 from ranef.errors import (
@@ -21,7 +21,7 @@ from ranef.formula.parse import parse_formula
 from ranef.formula.rows import evaluate
 from ranef.mixed_model.assign_priors import SHARES, TOTAL, sort_priors
 from ranef.mixed_model.identifiability import check_identified, free_basis
-from ranef.mixed_model.parameters import Layout
+from ranef.mixed_model.parameters import ParameterVector
 from ranef.priors import (
     CoefficientPrior,
     coefficient_prior,
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ranef.cells.cells import Cells
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array
     from ranef.formula.fixed_effects import FixedTerm
     from ranef.formula.grouping import GroupColumns
     from ranef.formula.parse import Formula
-    from ranef.formula.rows import Columns
+    from ranef.formula.rows import Rows
     from ranef.priors import ScalePrior
 
-__all__ = ["Model", "build_model", "model_from_cells"]
+__all__ = ["ModelSpec", "build_model", "model_from_cells"]
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSpec:
     """A Gaussian mixed model, complete: y = X beta + sum_k Z_k b_k + e with priors.
 
     Attributes
@@ -59,7 +59,7 @@ class Model:
         Names of the levels of each grouping factor.
     design
         What the likelihood sees of the data.
-    layout
+    parameters
         Group terms and residual SD with their priors, and where each stands among the parameters.
     coefficients
         One prior per fixed-effect column.
@@ -73,8 +73,8 @@ class Model:
     names: tuple[str, ...]
     terms: tuple[FixedTerm, ...]
     levels: tuple[tuple[str, ...], ...]
-    design: Design
-    layout: Layout
+    design: OrthonormalCells
+    parameters: ParameterVector
     coefficients: tuple[CoefficientPrior, ...]
     dropped: int = 0
     aliased: tuple[str, ...] = ()
@@ -94,31 +94,31 @@ class Model:
         """Whether all is one factor's intercept with priors of its own: sections 1 and 2."""
         factors = self.design.factors
         single = len(factors) == 1 and factors[0].columns == (0,)
-        return single and self.layout.shares is None
+        return single and self.parameters.shares is None
 
     @property
     def proper(self) -> bool:
         """Whether all priors are proper, so that the marginal likelihood means something."""
-        scales = [s for t in self.layout.terms for s in t.scales]
-        scales += [] if self.layout.sigma is None else [self.layout.sigma]
+        scales = [s for t in self.parameters.terms for s in t.scales]
+        scales += [] if self.parameters.sigma is None else [self.parameters.sigma]
         return all(s.power is None for s in scales) and not np.any(self.prior_precision == 0)
 
     def prior_texts(self) -> dict[str, str]:
         """Every prior by parameter, as text that `parse_prior` reads back."""
         texts = {n: c.text for n, c in zip(self.names, self.coefficients, strict=True)}
-        shares = self.layout.shares
-        for term in self.layout.terms:
+        shares = self.parameters.shares
+        for term in self.parameters.terms:
             if term.wishart is not None:
                 texts[term.label] = term.wishart.text
                 continue
             if shares is None:
                 texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
             if term.correlations:
-                texts[f"{term.label}_corr"] = f"lkj({term.eta:g})"
+                texts[f"{term.label}_corr"] = f"lkj({term.lkj_eta:g})"
         if shares is not None:
             return {**texts, TOTAL: shares.total.text, SHARES: shares.text}
-        if self.layout.sigma is not None:
-            texts["sigma"] = self.layout.sigma.text
+        if self.parameters.sigma is not None:
+            texts["sigma"] = self.parameters.sigma.text
         return texts
 
 
@@ -130,7 +130,7 @@ def build_model(
     *,
     se: str | None = None,
     aliased: str = "refuse",
-) -> tuple[Model, Columns]:
+) -> tuple[ModelSpec, Rows]:
     """Read the data once and join them with priors.
 
     Parameters
@@ -150,8 +150,8 @@ def build_model(
 
     Returns
     -------
-    model : Model
-    columns : Columns
+    model : ModelSpec
+    columns : Rows
         The rows as read, for the record of observed data.
 
     Raises
@@ -200,7 +200,7 @@ def model_from_cells(
     dropped: int = 0,
     aliased: tuple[str, ...] = (),
     sigma: float | None = None,
-) -> Model:
+) -> ModelSpec:
     """Join compressed data with priors and refuse what has no proper posterior.
 
     Parameters
@@ -220,7 +220,7 @@ def model_from_cells(
 
     Returns
     -------
-    Model
+    ModelSpec
     """
     _check_names(terms, groups, [name for name, _ in factors])
     stated = sort_priors(priors or {}, names, terms, groups, mad=cells.mad, known=sigma is not None)
@@ -235,15 +235,15 @@ def model_from_cells(
         FactorLayout(name, int(cells.level[i].max()) + 1, cells.level[i], tuple(blocks[i]))
         for i, (name, _) in enumerate(factors)
     )
-    design = build_design(cells, names, layouts)
+    design = orthonormalize(cells, names, layouts)
     sizes = column_sizes(design)
-    model = Model(
+    model = ModelSpec(
         formula=formula,
         names=names,
         terms=terms,
         levels=tuple(levels for _, levels in factors),
         design=design,
-        layout=Layout(
+        parameters=ParameterVector(
             tuple(group_terms),
             stated.residual() if sigma is None else None,
             tuple(len(b) for b in blocks),
@@ -254,7 +254,9 @@ def model_from_cells(
         dropped=dropped,
         aliased=aliased,
     )
-    check_identified(model.design, model.layout, model.prior_precision == 0, cells, stated.by_name)
+    check_identified(
+        model.design, model.parameters, model.prior_precision == 0, cells, stated.by_name
+    )
     _check_proper(model)
     return model
 
@@ -277,13 +279,13 @@ def _check_names(
         taken.add(term.name)
 
 
-def _check_proper(model: Model) -> None:
+def _check_proper(model: ModelSpec) -> None:
     """Refuse improper posteriors (Hobert and Casella 1996; Gelman 2006; mathematics.md, 8.4)."""
-    design, layout = model.design, model.layout
+    design, parameters = model.design, model.parameters
     free = model.prior_precision == 0
     k = design.N - int(free.sum())
     powers = 0.0
-    for term in layout.terms:
+    for term in parameters.terms:
         factor = design.factors[term.factor]
         # A joint prior on the term's SDs is proper; it has no scales of its own.
         for name, scale in zip(term.names, term.scales, strict=False):
@@ -304,7 +306,7 @@ def _check_proper(model: Model) -> None:
             # with several terms the others may take as many more.
             others = sum(
                 design.factors[t.factor].levels * len(t.place)
-                for t in layout.terms
+                for t in parameters.terms
                 if t is not term and design.factors[t.factor].levels < factor.levels
             )
             t = factor.levels - others
@@ -316,7 +318,7 @@ def _check_proper(model: Model) -> None:
                     f"{max(t, 0)}. Use a proper prior such as half_t."
                 )
             powers += scale.power - 1
-    sigma = layout.sigma
+    sigma = parameters.sigma
     if sigma is None:
         return
     if sigma.power is not None and k + sigma.power + powers <= 1:
@@ -345,7 +347,7 @@ def perfect_fit(sigma: ScalePrior | None) -> RanefError:
     )
 
 
-def _between_rank(design: Design, free: Any) -> int:
+def _between_rank(design: OrthonormalCells, free: Any) -> int:
     """Rank that the flat coefficients take from the space between groups."""
     if not free.any():
         return 0
@@ -358,7 +360,7 @@ def _between_rank(design: Design, free: Any) -> int:
     return int(np.linalg.matrix_rank(means @ constant)) if constant.size else 0
 
 
-def _within_residual(design: Design) -> tuple[float, int]:
+def _within_residual(design: OrthonormalCells) -> tuple[float, int]:
     """Sum of squares within groups that X does not explain, and its degrees of freedom."""
     W = design.within
     xx, xy, yy = W[:-1, :-1], W[:-1, -1], float(W[-1, -1])

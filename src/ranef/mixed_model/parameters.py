@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.priors import ScalePrior
     from ranef.priors.joint import InverseWishart, Shares
 
-__all__ = ["Layout", "TermPrior"]
+__all__ = ["ParameterVector", "TermPrior"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TermPrior:
         The columns' names in draws: `1|Subject`, `Days|Subject`.
     scales
         Prior of each column's standard deviation; none where a joint prior covers them.
-    eta
+    lkj_eta
         LKJ shape of the correlation matrix; None where the columns are independent.
     wishart
         Prior on the whole covariance matrix, in place of scales and LKJ.
@@ -51,14 +51,14 @@ class TermPrior:
     place: tuple[int, ...]
     names: tuple[str, ...]
     scales: tuple[ScalePrior, ...]
-    eta: float | None
+    lkj_eta: float | None
     wishart: InverseWishart | None = None
 
     @property
     def correlations(self) -> int:
         """Number of correlations."""
         q = len(self.place)
-        return 0 if self.eta is None else q * (q - 1) // 2
+        return 0 if self.lkj_eta is None else q * (q - 1) // 2
 
     def correlation_matrices(self, z: Array) -> Array:
         """Correlation matrices from unconstrained partial correlations (n, c), shape (n, q, q)."""
@@ -67,7 +67,9 @@ class TermPrior:
 
     def log_correlation_prior(self, z: Array) -> Array:
         """Log density of the unconstrained partial correlations (n, c), shape (n,)."""
-        return np.zeros(len(z)) if self.eta is None else log_lkj(z, len(self.place), self.eta)
+        return (
+            np.zeros(len(z)) if self.lkj_eta is None else log_lkj(z, len(self.place), self.lkj_eta)
+        )
 
     def log_prior(self, log_sd: Array, z: Array) -> Array:
         """Log prior density of the term's log SDs (n, q) and correlations (n, c), shape (n,)."""
@@ -85,13 +87,13 @@ class TermPrior:
         log_sd = np.full((n, len(self.place)), np.nan)
         for j, prior in enumerate(self.scales):
             log_sd[:, j] = np.log(prior.draw(rng, n))
-        if self.eta is None:
+        if self.lkj_eta is None:
             return log_sd, np.empty((n, 0))
-        return log_sd, draw_lkj(len(self.place), self.eta, rng, n)
+        return log_sd, draw_lkj(len(self.place), self.lkj_eta, rng, n)
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterVector:
     """Where each parameter stands in the vector.
 
     Attributes
@@ -125,39 +127,39 @@ class Layout:
         """Length of the vector, d."""
         return self.ratios + (self.sigma is not None)
 
-    def tau(self, eta: Array) -> Array:
+    def log_sigma(self, theta: Array) -> Array:
         """Log sigma at vectors (n, d), known or not, shape (n,)."""
-        return np.full(len(eta), self.known) if self.sigma is None else eta[:, -1]
+        return np.full(len(theta), self.known) if self.sigma is None else theta[:, -1]
 
-    def split(self, eta: Array) -> list[tuple[Array, Array]]:
+    def split(self, theta: Array) -> list[tuple[Array, Array]]:
         """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
         out, at = [], 0
         for term in self.terms:
             q, c = len(term.place), term.correlations
-            out.append((eta[:, at : at + q], eta[:, at + q : at + q + c]))
+            out.append((theta[:, at : at + q], theta[:, at + q : at + q + c]))
             at += q + c
         return out
 
-    def relative(self, eta: Array) -> Array:
+    def relative(self, theta: Array) -> Array:
         """Log SDs less log sigma, and correlations as they are, shape (n, ratios)."""
-        out = eta[:, : self.ratios].copy()
+        out = theta[:, : self.ratios].copy()
         for log_sd, _ in self.split(out):
-            log_sd -= self.tau(eta)[:, None]
+            log_sd -= self.log_sigma(theta)[:, None]
         return out
 
-    def absolute(self, phi: Array, tau: Array) -> Array:
-        """The inverse of `relative`: vectors (n, d) from ratios (n, ratios) and tau (n,)."""
-        out = phi.copy() if self.sigma is None else np.column_stack([phi, tau])
+    def absolute(self, relative: Array, log_sigma: Array) -> Array:
+        """The inverse of `relative`: vectors (n, d) from ratios (n, ratios) and log_sigma (n,)."""
+        out = relative.copy() if self.sigma is None else np.column_stack([relative, log_sigma])
         for log_sd, _ in self.split(out):
-            log_sd += tau[:, None]
+            log_sd += log_sigma[:, None]
         return out
 
-    def roots(self, eta: Array) -> list[Array]:
+    def roots(self, theta: Array) -> list[Array]:
         """For each factor the relative Cholesky factor L: sigma^2 L L' is a level's covariance.
 
         Parameters
         ----------
-        eta
+        theta
             Shape (n, d).
 
         Returns
@@ -165,27 +167,29 @@ class Layout:
         list of numpy.ndarray
             Shape (n, q, q) each.
         """
-        n = len(eta)
+        n = len(theta)
         out = [np.zeros((n, w, w)) for w in self.widths]
-        tau = self.tau(eta)
-        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
-            sd = np.exp(log_sd - tau[:, None])
+        log_sigma = self.log_sigma(theta)
+        for term, (log_sd, z) in zip(self.terms, self.split(theta), strict=True):
+            sd = np.exp(log_sd - log_sigma[:, None])
             place = np.array(term.place)
             root = sd[:, :, None] * correlation_root(z, len(place))
             out[term.factor][:, place[:, None], place] = root
         return out
 
-    def log_prior(self, eta: Array) -> Array:
+    def log_prior(self, theta: Array) -> Array:
         """Log prior density of the vector, Jacobians included, shape (n,)."""
-        parts = self.split(eta)
-        out = np.zeros(len(eta))
+        parts = self.split(theta)
+        out = np.zeros(len(theta))
         if self.shares is not None:
-            out += self.shares.log_density(np.column_stack([*(a for a, _ in parts), self.tau(eta)]))
+            out += self.shares.log_density(
+                np.column_stack([*(a for a, _ in parts), self.log_sigma(theta)])
+            )
             for term, (_, z) in zip(self.terms, parts, strict=True):
                 out += term.log_correlation_prior(z)
             return out
         if self.sigma is not None:
-            out += self.sigma.log_density(eta[:, -1])
+            out += self.sigma.log_density(theta[:, -1])
         for term, (log_sd, z) in zip(self.terms, parts, strict=True):
             out += term.log_prior(log_sd, z)
         return out
@@ -198,18 +202,18 @@ class Layout:
         PriorError
             If a prior is improper.
         """
-        eta = np.empty((n, self.size))
-        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+        theta = np.empty((n, self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(theta), strict=True):
             log_sd[:], z[:] = term.draw_prior(rng, n)
         if self.shares is not None:
             logs, at = self.shares.draw(rng, n), 0
-            for log_sd, _ in self.split(eta):
+            for log_sd, _ in self.split(theta):
                 log_sd[:] = logs[:, at : at + log_sd.shape[1]]
                 at += log_sd.shape[1]
-            eta[:, -1] = logs[:, -1]
+            theta[:, -1] = logs[:, -1]
         elif self.sigma is not None:
-            eta[:, -1] = np.log(self.sigma.draw(rng, n))
-        return eta
+            theta[:, -1] = np.log(self.sigma.draw(rng, n))
+        return theta
 
     def vectors(
         self, scales: Mapping[str, Array], correlations: Mapping[str, Array], sigma: Array | None
@@ -225,34 +229,34 @@ class Layout:
         sigma
             Residual SD, shape (n,); None where it is known.
         """
-        eta = np.empty((len(next(iter(scales.values()))), self.size))
-        for term, (log_sd, z) in zip(self.terms, self.split(eta), strict=True):
+        theta = np.empty((len(next(iter(scales.values()))), self.size))
+        for term, (log_sd, z) in zip(self.terms, self.split(theta), strict=True):
             for j, name in enumerate(term.names):
                 log_sd[:, j] = np.log(scales[name])
             if term.correlations:
                 q = len(term.place)
-                R = np.tile(np.eye(q), (len(eta), 1, 1))
+                R = np.tile(np.eye(q), (len(theta), 1, 1))
                 row, column = np.tril_indices(q, -1)
                 R[:, row, column] = R[:, column, row] = correlations[term.label]
                 z[:] = partial_correlations(R)
         if sigma is not None:
-            eta[:, -1] = np.log(sigma)
-        return eta
+            theta[:, -1] = np.log(sigma)
+        return theta
 
-    def scales(self, eta: Array) -> dict[str, Array]:
+    def scales(self, theta: Array) -> dict[str, Array]:
         """SD of each group effect by name, shape (n,) each."""
         out: dict[str, Array] = {}
-        for term, (log_sd, _) in zip(self.terms, self.split(eta), strict=True):
+        for term, (log_sd, _) in zip(self.terms, self.split(theta), strict=True):
             out |= {name: np.exp(log_sd[:, j]) for j, name in enumerate(term.names)}
         return out
 
-    def correlations(self, eta: Array) -> dict[str, Array]:
+    def correlations(self, theta: Array) -> dict[str, Array]:
         """Correlations of each term that has any, by label, shape (n, pairs) each.
 
         Pairs in the order (2,1), (3,1), (3,2), ….
         """
         out = {}
-        for term, (_, z) in zip(self.terms, self.split(eta), strict=True):
+        for term, (_, z) in zip(self.terms, self.split(theta), strict=True):
             if term.correlations:
                 R = term.correlation_matrices(z)
                 i, j = np.tril_indices(len(term.place), -1)

@@ -1,7 +1,8 @@
-"""Integrate tau = log sigma out of a joint density at many values of rho at once.
+"""Integrate log_sigma = log sigma out of a joint density at many values of log_ratio at once.
 
-Where priors are not inverse gamma, tau given rho has no closed form. It is one-dimensional and
-smooth, so a table of a few dozen points per rho both integrates it and proposes from it.
+Where priors are not inverse gamma, log_sigma given log_ratio has no closed form. It is
+one-dimensional and smooth, so a table of a few dozen points per log_ratio both integrates it and
+proposes from it.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ _NEGLIGIBLE = 40.0
 
 @dataclass(frozen=True)
 class Conditional:
-    """tau given each of n values of rho.
+    """log_sigma given each of n values of log_ratio.
 
     Attributes
     ----------
     log_mass
-        Log of the integral over tau, shape (n,).
+        Log of the integral over log_sigma, shape (n,).
     center, scale
         Mode and curvature standard deviation, shape (n,).
     low, high
         Hard bounds that cut into each row's mass, shape (n,); infinite where none does.
-    tau, weight
+    log_sigma, weight
         Quadrature nodes and normalised weights, shape (n, t).
     table
-        Proposals in units of (tau - center) / scale, one row per rho, each up to its bounds.
+        Proposals in units of (log_sigma - center) / scale, a row per log_ratio, each up to its
+        bounds.
     """
 
     log_mass: Array
@@ -51,7 +53,7 @@ class Conditional:
     scale: Array
     low: Array
     high: Array
-    tau: Array
+    log_sigma: Array
     weight: Array
     table: LogLinear
 
@@ -59,14 +61,14 @@ class Conditional:
 def integrate_conditional(
     log_h: Callable[[Array], Array], low: Array, high: Array, guess: Array
 ) -> Conditional:
-    """Integrate rows of log densities of tau.
+    """Integrate rows of log densities of log_sigma.
 
     Parameters
     ----------
     log_h
-        Maps tau of shape (n, t) to log densities of that shape.
+        Maps log_sigma of shape (n, t) to log densities of that shape.
     low, high
-        Support of tau for each row, shape (n,); may be infinite.
+        Support of log_sigma for each row, shape (n,); may be infinite.
     guess
         Places where the mass may lie, shape (n, g): the likelihood's mode first, then where the
         priors lie.
@@ -81,10 +83,10 @@ def integrate_conditional(
     half = 0.5 * np.diff(edges, axis=1)
     middle = edges[:, :-1] + half
     n = len(center)
-    tau = (middle[:, :, None] + half[:, :, None] * nodes).reshape(n, -1)
+    log_sigma = (middle[:, :, None] + half[:, :, None] * nodes).reshape(n, -1)
     w = (half[:, :, None] * weights).reshape(n, -1)
     # The table reaches the panels' ends, where the rule has no node: a hard bound may lie there.
-    reach = np.column_stack([edges[:, 0], tau, edges[:, -1]])
+    reach = np.column_stack([edges[:, 0], log_sigma, edges[:, -1]])
     table = log_h(reach)
     f = table[:, 1:-1]
     top = f.max(axis=1)
@@ -100,7 +102,7 @@ def integrate_conditional(
         scale=scale,
         low=np.where(cut[:, 0] & (edges[:, 0] <= low), low, -np.inf),
         high=np.where(cut[:, 1] & (edges[:, -1] >= high), high, np.inf),
-        tau=tau,
+        log_sigma=log_sigma,
         weight=mass / total[:, None],
         table=build_log_linear(
             (reach - center[:, None]) / scale[:, None],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "integrate_line", "panel_rule"]
 
 _ORDER = 10
-# Beyond this, exp(rho) leaves the range of double precision.
+# Beyond this, exp(log_ratio) leaves the range of double precision.
 _EDGE = 690.0
 # Panels whose best point lies this far under the mode carry less than 1e-20 of the mass.
 _NEGLIGIBLE = 46.0

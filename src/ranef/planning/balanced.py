@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["Balanced", "balanced_model", "balanced_posterior", "simulate_means", "simulate_slopes"]
 
@@ -132,7 +132,7 @@ def spread_of_x(replicates: int) -> float:
     return m * (m + 1) / (12 * (m - 1))
 
 
-def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> Model:
+def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> ModelSpec:
     """Make the engine's model from sufficient statistics.
 
     Parameters
@@ -144,7 +144,7 @@ def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> M
 
     Returns
     -------
-    Model
+    ModelSpec
         `y ~ 1 + (1|group)`, flat mean.
     """
     G, mean = len(data.mean), data.mean
@@ -190,12 +190,14 @@ def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> M
 _FORMULA = parse_formula("y ~ 1 + (1|group)")
 
 
-def balanced_posterior(data: Balanced, model: Model, replicates: int, truth: float) -> Posterior:
-    """Integrate the posterior of (rho, log sigma) on the engine's marginal density.
+def balanced_posterior(
+    data: Balanced, model: ModelSpec, replicates: int, truth: float
+) -> Posterior:
+    """Integrate the posterior of (log_ratio, log sigma) on the engine's marginal density.
 
-    Given rho, log sigma has its mode near log(rest / k) / 2 and SD near 1 / sqrt(2 k); its density
-    is smooth and falls to nothing at both ends, where the trapezoidal rule converges exponentially.
-    rho is integrated by adaptive panels, as in every random-intercept fit.
+    Given log_ratio, log sigma has its mode near log(rest / k) / 2 and SD near 1 / sqrt(2 k); its
+    density is smooth and falls to nothing at both ends, where the trapezoidal rule converges
+    exponentially. log_ratio is integrated by adaptive panels, as in every random-intercept fit.
 
     Parameters
     ----------
@@ -216,23 +218,27 @@ def balanced_posterior(data: Balanced, model: Model, replicates: int, truth: flo
     """
     target = RandomIntercept(model)
 
-    def joint(rho: Array, steps: Array) -> tuple[Array, Array]:
-        profile = target.profile(rho)
+    def joint(log_ratio: Array, steps: Array) -> tuple[Array, Array]:
+        profile = target.profile(log_ratio)
         middle = 0.5 * np.log(profile.rest / target.k)
-        tau = middle[:, None] + steps / np.sqrt(2 * target.k)
-        return tau, target.log_density(rho, tau, profile)
+        log_sigma = middle[:, None] + steps / np.sqrt(2 * target.k)
+        return log_sigma, target.log_density(log_ratio, log_sigma, profile)
 
-    def marginal(rho: Array) -> Array:
-        f = joint(rho, _INTEGRAL)[1]
+    def marginal(log_ratio: Array) -> Array:
+        f = joint(log_ratio, _INTEGRAL)[1]
         top = f.max(axis=1)
         return np.asarray(top + np.log(np.exp(f - top[:, None]).sum(axis=1)))
 
     line = integrate_line(marginal, tolerance=1e-6)
     near = line.weight > 1e-9
-    rho, share = line.x[near], line.weight[near]
-    tau, f = joint(rho, _POINTS)
+    log_ratio, share = line.x[near], line.weight[near]
+    log_sigma, f = joint(log_ratio, _POINTS)
     given = np.exp(f - f.max(axis=1, keepdims=True))
     weight = given * (share / given.sum(axis=1) / share.sum())[:, None]
-    variance = np.exp(2 * tau) * (1 / data.weight + np.exp(rho)[:, None]) / len(data.mean)
+    variance = (
+        np.exp(2 * log_sigma) * (1 / data.weight + np.exp(log_ratio)[:, None]) / len(data.mean)
+    )
     best = float(data.mean.mean())
-    return Posterior(line.proposal, rho, tau, weight, best, np.sqrt(variance), replicates, truth)
+    return Posterior(
+        line.proposal, log_ratio, log_sigma, weight, best, np.sqrt(variance), replicates, truth
+    )

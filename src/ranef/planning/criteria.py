@@ -53,10 +53,10 @@ class Posterior:
     Attributes
     ----------
     ratio
-        Distribution of rho, log-linear between nodes.
-    rho
+        Distribution of log_ratio, log-linear between nodes.
+    log_ratio
         Log variance ratio, group over residual, shape (n,).
-    tau
+    log_sigma
         Log residual SD, shape (n, t).
     weight
         Shape (n, t), summing to one.
@@ -71,8 +71,8 @@ class Posterior:
     """
 
     ratio: LogLinear
-    rho: Array
-    tau: Array
+    log_ratio: Array
+    log_sigma: Array
     weight: Array
     best: float
     sd: Array
@@ -142,7 +142,7 @@ class Goal:
         one.
         """
         low, high = (1 - self.prob) / 2, (1 + self.prob) / 2
-        rho, weight = posterior.rho, posterior.weight
+        log_ratio, weight = posterior.log_ratio, posterior.weight
         if self.kind == "icc width":
             ends = posterior.ratio.draw(np.array([low, high]))[0]
             return float(np.diff(_expit(ends))[0])
@@ -156,9 +156,9 @@ class Goal:
             return float((weight * right).sum())
         if self.kind.endswith("width"):
             return _mixture_width(posterior.sd, weight, self.prob)
-        log_sd = posterior.tau
+        log_sd = posterior.log_sigma
         if self.kind != "sigma":
-            log_sd = log_sd + 0.5 * rho[:, None]
+            log_sd = log_sd + 0.5 * log_ratio[:, None]
         ends = quantiles(log_sd.ravel(), weight.ravel(), np.array([low, 0.5, high]))
         a, b, c = np.exp(ends)
         return float((c - a) / (2 * b))

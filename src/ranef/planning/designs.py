@@ -399,7 +399,7 @@ def _one(job: _Job, groups: int, replicates: int, rng: np.random.Generator) -> f
         # Given the residual SD, a slope that all groups share is N(estimate, sigma^2 / (G Sxx)).
         root = np.sqrt(groups * spread_of_x(replicates))
         estimate = truth["slope"] + truth["sigma"] / root * rng.standard_normal()
-        sd = np.exp(posterior.tau) / root
+        sd = np.exp(posterior.log_sigma) / root
         posterior = replace(posterior, best=float(estimate), sd=sd, truth=truth["slope"])
     return job.goal.measure(posterior)
 

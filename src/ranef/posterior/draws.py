@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common.stored_names import stored_name
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array, IntArray
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["PosteriorDraws", "posterior_draws"]
 
@@ -27,9 +27,9 @@ class PosteriorDraws:
     ----------
     target
         Likelihood, and the effects given what follows.
-    eta
-        Parameter vectors of `ranef.mixed_model.parameters.Layout`, shape (n, d).
-    tau
+    theta
+        Parameter vectors of `ranef.mixed_model.parameters.ParameterVector`, shape (n, d).
+    log_sigma
         Log residual SD, known or drawn, shape (n,).
     beta, internal
         Coefficients in the user's and in internal coordinates, shape (n, p).
@@ -37,9 +37,9 @@ class PosteriorDraws:
         Number of chains.
     """
 
-    target: Mixed
-    eta: Array
-    tau: Array
+    target: MarginalPosterior
+    theta: Array
+    log_sigma: Array
     beta: Array
     internal: Array
     chains: int
@@ -48,15 +48,15 @@ class PosteriorDraws:
         """Keep the draws of `index`, as one chain."""
         return PosteriorDraws(
             self.target,
-            self.eta[index],
-            self.tau[index],
+            self.theta[index],
+            self.log_sigma[index],
             self.beta[index],
             self.internal[index],
             1,
         )
 
 
-def posterior_draws(tree: xr.DataTree, model: Model) -> PosteriorDraws:
+def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
     """Read draws out of a labelled tree.
 
     Parameters
@@ -77,14 +77,16 @@ def posterior_draws(tree: xr.DataTree, model: Model) -> PosteriorDraws:
         values = posterior[stored_name(name)].transpose("chain", "draw", ...).to_numpy()
         return np.asarray(values.reshape(chains * draws, -1))
 
-    layout = model.layout
-    eta = layout.vectors(
-        {n: flat(f"{n}_sigma")[:, 0] for term in layout.terms for n in term.names},
-        {t.label: flat(f"{t.label}_corr") for t in layout.terms if t.correlations},
-        None if layout.sigma is None else flat("sigma")[:, 0],
+    parameters = model.parameters
+    theta = parameters.vectors(
+        {n: flat(f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
+        {t.label: flat(f"{t.label}_corr") for t in parameters.terms if t.correlations},
+        None if parameters.sigma is None else flat("sigma")[:, 0],
     )
-    beta = np.empty((len(eta), len(model.names)))
+    beta = np.empty((len(theta), len(model.names)))
     for fixed in model.terms:
         beta[:, list(fixed.columns)] = flat(fixed.name)
     internal = np.asarray(np.linalg.solve(model.design.T, (beta - model.design.beta_ls).T).T, float)
-    return PosteriorDraws(Mixed(model), eta, layout.tau(eta), beta, internal, chains)
+    return PosteriorDraws(
+        MarginalPosterior(model), theta, parameters.log_sigma(theta), beta, internal, chains
+    )

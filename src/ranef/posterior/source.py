@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["GROUP", "Source", "read_source", "rows_at_hand", "rows_of"]
 
@@ -40,11 +40,11 @@ class Source:
         The rows, evaluated.
     """
 
-    model: Model
-    columns: Columns
+    model: ModelSpec
+    columns: Rows
 
 
-def rows_at_hand(columns: Columns) -> pd.DataFrame:
+def rows_at_hand(columns: Rows) -> pd.DataFrame:
     """Return the used columns of the complete rows.
 
     Raises
@@ -57,7 +57,7 @@ def rows_at_hand(columns: Columns) -> pd.DataFrame:
     return columns.rows
 
 
-def rows_of(columns: Columns) -> xr.Dataset:
+def rows_of(columns: Rows) -> xr.Dataset:
     """Write the used columns of the complete rows as a dataset that NetCDF can hold.
 
     Parameters

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.mixed_model.parameters import TermPrior
-    from ranef.samplers.sample import Sample
+    from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["load_tree", "save_tree", "to_tree"]
 
 
 def to_tree(
-    model: Model, sample: Sample, *, response: Array, attributes: dict[str, Any]
+    model: ModelSpec, sample: PosteriorSample, *, response: Array, attributes: dict[str, Any]
 ) -> xr.DataTree:
     """Label the draws.
 
@@ -74,7 +74,7 @@ def to_tree(
             posterior[name] = sample.beta[:, :, term.columns[0]]
     effects: dict[str, str] = {}
     moments: dict[str, Array] = {}
-    for group in model.layout.terms:
+    for group in model.parameters.terms:
         factor = model.design.factors[group.factor].name
         level_dim = stored(f"{factor}__factor_dim")
         # Arrays, not lists: from_dict copies a list level by level.

@@ -11,8 +11,8 @@ from ranef.samplers.nuts import sample_nuts
 if TYPE_CHECKING:
     import numpy as np
 
-    from ranef.mixed_model.model import Model
-    from ranef.samplers.sample import Request, Sample
+    from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 __all__ = ["SAMPLERS", "Sampler"]
 
@@ -20,7 +20,9 @@ __all__ = ["SAMPLERS", "Sampler"]
 class Sampler(Protocol):
     """A function from a model to draws from its posterior."""
 
-    def __call__(self, model: Model, request: Request, rng: np.random.Generator) -> Sample:
+    def __call__(
+        self, model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+    ) -> PosteriorSample:
         """Draw from the posterior of `model`."""
         ...
 

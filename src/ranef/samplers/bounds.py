@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.parameters import Layout
+    from ranef.mixed_model.parameters import ParameterVector
 
     Mask = NDArray[np.bool_]
 
@@ -75,7 +75,7 @@ class Bounds:
         v[:, both] = np.log(share / (1 - share))
         return v
 
-    def log_slope(self, v: Array) -> tuple[Array, Array]:
+    def log_jacobian(self, v: Array) -> tuple[Array, Array]:
         """Logarithm of dx/dv at v (n, d), and its derivative by v."""
         above, below, both = self._kinds
         value, slope = np.zeros_like(v), np.zeros_like(v)
@@ -90,12 +90,12 @@ class Bounds:
         return value, slope
 
 
-def bounds_of(layout: Layout) -> Bounds:
+def bounds_of(parameters: ParameterVector) -> Bounds:
     """Bounds that the priors set to the vector of parameters.
 
     Parameters
     ----------
-    layout
+    parameters
         The parameters and their priors.
 
     Returns
@@ -103,12 +103,12 @@ def bounds_of(layout: Layout) -> Bounds:
     Bounds
     """
     support: list[tuple[float, float]] = []
-    for term in layout.terms:
+    for term in parameters.terms:
         # A joint prior sets no bounds to its standard deviations one by one.
         free = len(term.place) - len(term.scales) + term.correlations
         support += [prior.support for prior in term.scales] + [(0.0, np.inf)] * free
-    if layout.sigma is not None:
-        support.append(layout.sigma.support if layout.shares is None else (0.0, np.inf))
+    if parameters.sigma is not None:
+        support.append(parameters.sigma.support if parameters.shares is None else (0.0, np.inf))
     with np.errstate(divide="ignore"):
         low, high = np.log(np.array(support)).T
     return Bounds(low, high)

@@ -7,73 +7,77 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.samplers.conditional_moments import mixed_moments
-from ranef.samplers.sample import Sample
+from ranef.samplers.sample import PosteriorSample
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.coefficients import Profile
-    from ranef.likelihood.posterior import Mixed
-    from ranef.samplers.sample import Request
+    from ranef.likelihood.posterior import MarginalPosterior
+    from ranef.samplers.sample import SamplerSettings
 
-__all__ = ["draw_given"]
+__all__ = ["complete_draws"]
 
 
-def draw_given(
-    target: Mixed,
-    request: Request,
-    eta: Array,
+def complete_draws(
+    target: MarginalPosterior,
+    settings: SamplerSettings,
+    theta: Array,
     log_density: Array,
     streams: list[np.random.Generator],
-) -> Sample:
+) -> PosteriorSample:
     """Complete draws of the variance parameters to draws of the whole posterior.
 
     Parameters
     ----------
     target
         The marginal posterior.
-    request
+    settings
         Chains, and which effects to draw.
-    eta
+    theta
         Draws of the parameter vector, chain after chain, shape (n, d).
     log_density
-        At eta, shape (n,).
+        At theta, shape (n,).
     streams
         Random numbers for the coefficients and for the effects.
 
     Returns
     -------
-    Sample
-        Without what tells of the sampler that drew eta: weights, acceptance, divergences.
+    PosteriorSample
+        Without what tells of the sampler that drew theta: weights, acceptance, divergences.
     """
-    model, n = target.model, len(eta)
-    layout = (request.chains, n // request.chains)
-    profile = target.profile(eta)
-    internal = _coefficients(target, profile, eta, streams[0])
-    wanted = [t for t in model.layout.terms if set(t.names) & set(request.effects)]
+    model, n = target.model, len(theta)
+    shape = (settings.chains, n // settings.chains)
+    profile = target.profile(theta)
+    internal = _coefficients(target, profile, theta, streams[0])
+    wanted = [t for t in model.parameters.terms if set(t.names) & set(settings.effects)]
     drawn: dict[str, Array] = {}
     if wanted:
         c = np.column_stack([-internal, np.ones(n)])
-        tau = model.layout.tau(eta)
-        blocks = target.structure.draw(model.layout.roots(eta), c, tau, streams[1])
+        log_sigma = model.parameters.log_sigma(theta)
+        blocks = target.structure.draw(model.parameters.roots(theta), c, log_sigma, streams[1])
         for term in wanted:
             for j, name in zip(term.place, term.names, strict=True):
-                if name in request.effects:
-                    drawn[name] = blocks[term.factor][:, :, j].reshape(*layout, -1)
-    return Sample(
-        sigma=None if model.layout.sigma is None else np.exp(eta[:, -1]).reshape(layout),
-        scales={k: v.reshape(layout) for k, v in model.layout.scales(eta).items()},
-        correlations={k: v.reshape(*layout, -1) for k, v in model.layout.correlations(eta).items()},
-        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
-        log_density=log_density.reshape(layout),
+                if name in settings.effects:
+                    drawn[name] = blocks[term.factor][:, :, j].reshape(*shape, -1)
+    return PosteriorSample(
+        sigma=None if model.parameters.sigma is None else np.exp(theta[:, -1]).reshape(shape),
+        scales={k: v.reshape(shape) for k, v in model.parameters.scales(theta).items()},
+        correlations={
+            k: v.reshape(*shape, -1) for k, v in model.parameters.correlations(theta).items()
+        },
+        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
+        log_density=log_density.reshape(shape),
         accepted=None,
         log_weight=None,
-        moments=mixed_moments(target, eta, profile) if request.moments else {},
+        moments=mixed_moments(target, theta, profile) if settings.moments else {},
         effects=drawn,
         structure=target.structure.name,
     )
 
 
-def _coefficients(target: Mixed, profile: Profile, eta: Array, rng: np.random.Generator) -> Array:
+def _coefficients(
+    target: MarginalPosterior, profile: Profile, theta: Array, rng: np.random.Generator
+) -> Array:
     """Draw the internal coefficients, shape (n, p)."""
-    mean, root = target.coefficients.moments(profile, target.layout.tau(eta))
+    mean, root = target.coefficients.moments(profile, target.parameters.log_sigma(theta))
     return np.asarray(mean + np.einsum("nij,nj->ni", root, rng.standard_normal(mean.shape)))

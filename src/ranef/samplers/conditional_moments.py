@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.coefficients import Profile
-    from ranef.likelihood.posterior import Mixed
+    from ranef.likelihood.posterior import MarginalPosterior
 
-__all__ = ["Given", "given_parameters", "mixed_moments", "thinned"]
+__all__ = ["ConditionalEffects", "conditional_effects", "mixed_moments", "thinned"]
 
 # Numbers worked on in all, and seconds spent, before draws are thinned; never below _LEAST draws.
 _NUMBERS = 2e7
@@ -28,7 +28,7 @@ _BLOCK = 2e6
 
 
 @dataclass(frozen=True)
-class Given:
+class ConditionalEffects:
     """Group effects given n values of the variance parameters, coefficients integrated out.
 
     Attributes
@@ -65,7 +65,7 @@ class Given:
         return np.asarray(np.einsum("nkj,nkj->nk", spread, spread).reshape(B.shape[:3]))
 
 
-def thinned(target: Mixed, n: int) -> IntArray:
+def thinned(target: MarginalPosterior, n: int) -> IntArray:
     """Choose which of n draws to average over: all, or every k-th where the design is large."""
     P = target.model.design.p + 1
     width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
@@ -73,23 +73,25 @@ def thinned(target: Mixed, n: int) -> IntArray:
     return np.linspace(0, n - 1, int(np.clip(most, _LEAST, n))).astype(np.intp)
 
 
-def given_parameters(target: Mixed, eta: Array, profile: Profile, use: IntArray) -> Iterator[Given]:
+def conditional_effects(
+    target: MarginalPosterior, theta: Array, profile: Profile, use: IntArray
+) -> Iterator[ConditionalEffects]:
     """Go through draws of the variance parameters a block at a time.
 
     Parameters
     ----------
     target
         The marginal posterior.
-    eta
+    theta
         Draws of the parameter vector, shape (n, d).
     profile
-        At eta.
+        At theta.
     use
         Positions of the draws to go through.
 
     Yields
     ------
-    Given
+    ConditionalEffects
     """
     design = target.model.design
     width = sum(f.levels * len(f.columns) for f in design.factors)
@@ -97,24 +99,26 @@ def given_parameters(target: Mixed, eta: Array, profile: Profile, use: IntArray)
     step = max(1, int(_BLOCK / size))
     for start in range(0, len(use), step):
         at = use[start : start + step]
-        tau = target.layout.tau(eta[at])
-        mean, root = target.coefficients.moments(profile.take(at), tau)
+        log_sigma = target.parameters.log_sigma(theta[at])
+        mean, root = target.coefficients.moments(profile.take(at), log_sigma)
         c = np.column_stack([-mean, np.ones(len(at))])
-        response, covariance = target.structure.solve(target.layout.roots(eta[at]))
-        yield Given(at, c, root, np.exp(2 * tau), response, covariance)
+        response, covariance = target.structure.solve(target.parameters.roots(theta[at]))
+        yield ConditionalEffects(at, c, root, np.exp(2 * log_sigma), response, covariance)
 
 
-def mixed_moments(target: Mixed, eta: Array, profile: Profile) -> dict[str, tuple[Array, Array]]:
+def mixed_moments(
+    target: MarginalPosterior, theta: Array, profile: Profile
+) -> dict[str, tuple[Array, Array]]:
     """Average the effects' conditional moments over draws of the variance parameters.
 
     Parameters
     ----------
     target
         The marginal posterior.
-    eta
+    theta
         Draws of the parameter vector, shape (n, d).
     profile
-        At eta.
+        At theta.
 
     Returns
     -------
@@ -124,16 +128,16 @@ def mixed_moments(target: Mixed, eta: Array, profile: Profile) -> dict[str, tupl
     """
     model = target.model
     factors = model.design.factors
-    use = thinned(target, len(eta))
+    use = thinned(target, len(theta))
     first = [np.zeros((f.levels, len(f.columns))) for f in factors]
     second = [np.zeros_like(a) for a in first]
-    for given in given_parameters(target, eta, profile, use):
+    for given in conditional_effects(target, theta, profile, use):
         for f in range(len(factors)):
             b, variance = given.moments(f)
             first[f] += b.sum(axis=0)
             second[f] += (b**2).sum(axis=0) + variance.sum(axis=0)
     out = {}
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         middle = first[term.factor] / len(use)
         sd = np.sqrt(np.maximum(second[term.factor] / len(use) - middle**2, 0.0))
         for j, name in zip(term.place, term.names, strict=True):

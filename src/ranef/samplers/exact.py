@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ranef.common.progress import status
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
@@ -16,8 +16,8 @@ from ranef.samplers.proposal_quality import LARGEST_ERROR, shortfall
 if TYPE_CHECKING:
     import numpy as np
 
-    from ranef.mixed_model.model import Model
-    from ranef.samplers.sample import Request, Sample
+    from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 __all__ = ["sample_exact"]
 
@@ -28,39 +28,41 @@ _WARMUP = 500
 _EVALUATIONS = 25_000
 
 
-def sample_exact(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+def sample_exact(
+    model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+) -> PosteriorSample:
     """Draw independently from the posterior, or by NUTS where proposals do not cover it.
 
     Parameters
     ----------
     model
         Data and priors.
-    request
+    settings
         How many draws.
     rng
         Source of random numbers.
 
     Returns
     -------
-    Sample
+    PosteriorSample
         Its `fallback` says whether and why NUTS drew. That needs the package mici and an
         evaluation cheap enough to be done with in two minutes; else the independent proposals
         stand, and the certificate tells what is wrong with them.
     """
     sample = sample_ratio if model.random_intercept else sample_independent
-    made = sample(model, request, rng)
+    made = sample(model, settings, rng)
     reason = shortfall(made)
     error = made.surrogate_error
     if error is not None and (reason is not None or error > LARGEST_ERROR):
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
-        if Mixed(model).structure.cost * _EVALUATIONS > _PATIENCE:
+        if MarginalPosterior(model).structure.cost * _EVALUATIONS > _PATIENCE:
             return made
-        with status("Evaluating the likelihood itself") if request.progress else nullcontext():
-            made = sample_independent(model, request, rng, interpolated=False)
+        with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
+            made = sample_independent(model, settings, rng, interpolated=False)
         reason = shortfall(made)
     if reason is None or not has_nuts():
         return made
-    longer = replace(request, warmup=max(request.warmup, _WARMUP))
+    longer = replace(settings, warmup=max(settings.warmup, _WARMUP))
     if nuts_seconds(model, longer) > _PATIENCE:
         return made
     return replace(sample_nuts(model, longer, rng), fallback=reason)

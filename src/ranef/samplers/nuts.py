@@ -21,17 +21,17 @@ from ranef.common.progress import status
 from ranef.common.random_streams import split_stream
 from ranef.errors import RanefError
 from ranef.likelihood.gradient import log_density_gradient
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
-from ranef.samplers.complete import draw_given
+from ranef.samplers.complete import complete_draws
 from ranef.samplers.independent.general import refuse_perfect_fit, starts
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.bounds import Bounds
-    from ranef.samplers.sample import Request, Sample
+    from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 __all__ = ["has_nuts", "nuts_seconds", "sample_nuts"]
 
@@ -51,14 +51,16 @@ def has_nuts() -> bool:
     return find_spec("mici") is not None
 
 
-def sample_nuts(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+def sample_nuts(
+    model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+) -> PosteriorSample:
     """Draw the variance parameters by NUTS, then coefficients and effects exactly given them.
 
     Parameters
     ----------
     model
         Data and priors.
-    request
+    settings
         How many draws, chains and sweeps of warm-up; without warm-up, or told where to start, the
         steps are those that suit a normal posterior with the mode's curvature.
     rng
@@ -66,7 +68,7 @@ def sample_nuts(model: Model, request: Request, rng: np.random.Generator) -> Sam
 
     Returns
     -------
-    Sample
+    PosteriorSample
 
     Raises
     ------
@@ -82,55 +84,57 @@ def sample_nuts(model: Model, request: Request, rng: np.random.Generator) -> Sam
     """
     if not has_nuts():
         raise RanefError(_MISSING)
-    target, bounds = Mixed(model), bounds_of(model.layout)
+    target, bounds = MarginalPosterior(model), bounds_of(model.parameters)
     streams = split_stream(rng, 4)
 
     def log_f(v: Array) -> Array:
-        return np.asarray(target.log_density(bounds.inside(v)) + bounds.log_slope(v)[0].sum(axis=1))
+        return np.asarray(
+            target.log_density(bounds.inside(v)) + bounds.log_jacobian(v)[0].sum(axis=1)
+        )
 
     begin = list(bounds.outside(np.array(starts(model))))
     modes = find_modes(log_f, begin)
     refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
     center, root = modes[0][0], np.asarray(np.linalg.cholesky(modes[0][1]))
-    if request.start is None:
-        first = _first_states(log_f, modes, request.chains, streams[0])
+    if settings.start is None:
+        first = _first_states(log_f, modes, settings.chains, streams[0])
     else:
         # A state of the chain, to be kept as it is, unlike a guess beyond a bound.
-        given = bounds.outside(request.start.eta, margin=_CLOSE)
-        first = np.broadcast_to(given, (request.chains, given.shape[1]))
+        given = bounds.outside(settings.start.theta, margin=_CLOSE)
+        first = np.broadcast_to(given, (settings.chains, given.shape[1]))
     space = _Space(target, bounds, center, root)
-    with status("Drawing by NUTS") if request.progress else nullcontext():
-        u, divergences = _run(space, (first - center) @ np.linalg.inv(root).T, request, streams[1])
-    eta = bounds.inside(center + u @ root.T)
+    with status("Drawing by NUTS") if settings.progress else nullcontext():
+        u, divergences = _run(space, (first - center) @ np.linalg.inv(root).T, settings, streams[1])
+    theta = bounds.inside(center + u @ root.T)
     # Exact draws of a random-intercept model are recorded by log variance ratio, twice the log SD.
     change = np.log(2) if model.random_intercept else 0.0
-    log_density = target.log_density(eta) - change
+    log_density = target.log_density(theta) - change
     return replace(
-        draw_given(target, request, eta, log_density, streams[2:]), divergences=divergences
+        complete_draws(target, settings, theta, log_density, streams[2:]), divergences=divergences
     )
 
 
-def nuts_seconds(model: Model, request: Request) -> float:
+def nuts_seconds(model: ModelSpec, settings: SamplerSettings) -> float:
     """Foretell roughly how many seconds `sample_nuts` takes, from a few evaluations.
 
     Parameters
     ----------
-    model, request
+    model, settings
         As for `sample_nuts`.
 
     Returns
     -------
     float
     """
-    target = Mixed(model)
-    eta = starts(model)[0][None]
-    log_density_gradient(target, eta)
+    target = MarginalPosterior(model)
+    theta = starts(model)[0][None]
+    log_density_gradient(target, theta)
     began = time.perf_counter()
-    profile = target.profile(eta)
-    target.log_density(eta, profile)
-    log_density_gradient(target, eta, profile)
+    profile = target.profile(theta)
+    target.log_density(theta, profile)
+    log_density_gradient(target, theta, profile)
     each = time.perf_counter() - began
-    return each * _STEPS * (request.draws + request.chains * request.warmup)
+    return each * _STEPS * (settings.draws + settings.chains * settings.warmup)
 
 
 class _Space:
@@ -139,12 +143,14 @@ class _Space:
     Parameters
     ----------
     target, bounds
-        The density of eta, and eta as a function of v.
+        The density of theta, and theta as a function of v.
     center, root
         The best mode and a root of the inverse Hessian there.
     """
 
-    def __init__(self, target: Mixed, bounds: Bounds, center: Array, root: Array) -> None:
+    def __init__(
+        self, target: MarginalPosterior, bounds: Bounds, center: Array, root: Array
+    ) -> None:
         self.target, self.bounds = target, bounds
         self.center, self.root = center, root
         self.interrupted = False
@@ -172,19 +178,19 @@ class _Space:
         outside = np.zeros(v.shape[1]), np.inf
         if not np.isfinite(v).all():
             return outside
-        eta = self.bounds.inside(v)
-        profile = self.target.profile(eta)
-        log_slope, bend = self.bounds.log_slope(v)
-        value = float(self.target.log_density(eta, profile)[0] + log_slope.sum())
+        theta = self.bounds.inside(v)
+        profile = self.target.profile(theta)
+        log_jacobian, bend = self.bounds.log_jacobian(v)
+        value = float(self.target.log_density(theta, profile)[0] + log_jacobian.sum())
         if not np.isfinite(value):
             return outside
-        slope = log_density_gradient(self.target, eta, profile) * np.exp(log_slope) + bend
+        slope = log_density_gradient(self.target, theta, profile) * np.exp(log_jacobian) + bend
         slope = self.root.T @ slope[0]
         return (-slope, -value) if np.isfinite(slope).all() else outside
 
 
 def _run(
-    space: _Space, first: Array, request: Request, rng: np.random.Generator
+    space: _Space, first: Array, settings: SamplerSettings, rng: np.random.Generator
 ) -> tuple[Array, int]:
     """Run the chains from states (chains, d); all draws, chain after chain, and divergences."""
     import mici
@@ -194,15 +200,15 @@ def _run(
     step = 1.0 / first.shape[1] ** 0.25
     integrator = mici.integrators.LeapfrogIntegrator(system, step_size=step)
     sampler = mici.samplers.DynamicMultinomialHMC(system, integrator, rng)
-    kept, adapting, adapters = request.draws // request.chains, 0, []
-    if request.start is None:
-        adapting = request.warmup
+    kept, adapting, adapters = settings.draws // settings.chains, 0, []
+    if settings.start is None:
+        adapting = settings.warmup
         adapters.append(mici.adapters.DualAveragingStepSizeAdapter(_ACCEPT))
         if adapting >= 100:
             adapters.append(mici.adapters.OnlineCovarianceMetricAdapter())
     out = sampler.sample_chains(
         adapting,
-        request.warmup - adapting + kept,
+        settings.warmup - adapting + kept,
         list(first),
         adapters=adapters,
         trace_funcs=[_position],

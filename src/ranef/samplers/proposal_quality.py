@@ -8,7 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.samplers.sample import Sample
+    from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["LARGEST_ERROR", "LARGEST_K", "LEAST_ACCEPTANCE", "pareto_k", "shortfall"]
 
@@ -52,7 +52,7 @@ def pareto_k(log_weight: Array) -> float | None:
     return np.inf if np.isnan(k) else k
 
 
-def shortfall(sample: Sample) -> str | None:
+def shortfall(sample: PosteriorSample) -> str | None:
     """Say in what the proposals fall short of the posterior.
 
     Parameters

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
 
-__all__ = ["Points", "Request", "Sample", "Start"]
+__all__ = ["InitialState", "Points", "PosteriorSample", "SamplerSettings"]
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialState:
     """Where Markov chains begin, instead of a place of their own choice.
 
     Chains that are told where to begin do not adapt either: each of their sweeps follows the same
@@ -20,8 +20,8 @@ class Start:
 
     Attributes
     ----------
-    eta
-        Vector of `mixed_model.parameters.Layout`, shape (chains, d), or (1, d) for all chains.
+    theta
+        Vector of `ParameterVector`, shape (chains, d), or (1, d) for all chains.
     beta
         Coefficients in the user's coordinates, shape (chains, p).
     effects
@@ -30,14 +30,14 @@ class Start:
         Whether to run the reversed chain, whose steps come in the opposite order.
     """
 
-    eta: Array
+    theta: Array
     beta: Array
     effects: tuple[Array, ...]
     backward: bool = False
 
 
 @dataclass(frozen=True)
-class Request:
+class SamplerSettings:
     """What a sampler is asked for.
 
     Attributes
@@ -64,32 +64,32 @@ class Request:
     effects: tuple[str, ...]
     progress: bool
     moments: bool = True
-    start: Start | None = None
+    start: InitialState | None = None
 
 
 @dataclass(frozen=True)
 class Points:
-    """The posterior of a random-intercept model's (rho, tau) as weighted points.
+    """The posterior of a random-intercept model's (log_ratio, log_sigma) as weighted points.
 
     Attributes
     ----------
-    rho, tau
+    log_ratio, log_sigma
         Log variance ratio and log residual SD, shape (k,).
     weight
         Shape (k,), summing to one.
     variance
-        Mean of sigma^2 at each point, shape (k,): exp(2 tau) where tau is a node, the closed-form
-        mean where tau has been integrated out.
+        Mean of sigma^2 at each point, shape (k,): exp(2 log_sigma) where that is a node, the
+        closed-form mean where log_sigma has been integrated out.
     """
 
-    rho: Array
-    tau: Array
+    log_ratio: Array
+    log_sigma: Array
     weight: Array
     variance: Array
 
 
 @dataclass(frozen=True)
-class Sample:
+class PosteriorSample:
     """Draws from the posterior.
 
     Attributes
@@ -106,7 +106,7 @@ class Sample:
     log_density
         Log joint density of the variance parameters and the data, shape (chains, draws): of log
         variance ratio and log sigma (unless known) for random-intercept models, of the vector of
-        `ranef.mixed_model.parameters.Layout` for others.
+        `ranef.mixed_model.parameters.ParameterVector` for others.
     accepted
         Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs and
         NUTS.

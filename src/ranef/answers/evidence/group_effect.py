@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["NoGroupEffect", "no_group_effect"]
 
@@ -93,7 +93,7 @@ class NoGroupEffect:
 
 
 def no_group_effect(
-    tree: xr.DataTree, model: Model, term: str | None = None, prior_probability: float = 0.5
+    tree: xr.DataTree, model: ModelSpec, term: str | None = None, prior_probability: float = 0.5
 ) -> NoGroupEffect:
     """Compare a model with the same model without one of its group terms.
 
@@ -121,13 +121,13 @@ def no_group_effect(
     """
     label = _term(model, term)
     prior_probability = share("prior_probability", prior_probability, 0.5)
-    layout = model.layout
-    if layout.shares is not None:
+    parameters = model.parameters
+    if parameters.shares is not None:
         raise PriorError(
             "The priors are shares of a total variance, which say nothing of a model with one "
             f"share less. State a prior for each SD, e.g. priors={{{label!r}: 'half_t(50)'}}."
         )
-    own = next(t for t in layout.terms if t.label == label)
+    own = next(t for t in parameters.terms if t.label == label)
     # A joint prior on the term's SDs is proper, and leaves it without scales.
     for name, scale in zip(own.names, own.scales, strict=False):
         if scale.power is not None:
@@ -137,9 +137,9 @@ def no_group_effect(
                 f"priors={{{name!r}: 'half_t(50)'}}.",
                 parameter=name,
             )
-    kept = tuple(t for t in layout.terms if t.label != label)
+    kept = tuple(t for t in parameters.terms if t.label != label)
     # Columns of the factor stay in the design; without a term their SDs are zero.
-    without = log_mass(replace(model, layout=replace(layout, terms=kept)))
+    without = log_mass(replace(model, parameters=replace(parameters, terms=kept)))
     whole = recorded_mass(tree, model)
     log_value = without.value - whole.value
     return NoGroupEffect(
@@ -151,9 +151,9 @@ def no_group_effect(
     )
 
 
-def _term(model: Model, term: str | None) -> str:
+def _term(model: ModelSpec, term: str | None) -> str:
     """The label of the term that is asked for."""
-    labels = [t.label for t in model.layout.terms]
+    labels = [t.label for t in model.parameters.terms]
     if term is None:
         if len(labels) > 1:
             raise DataError(

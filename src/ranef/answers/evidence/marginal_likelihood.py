@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.errors import ImproperPosteriorError, PriorError, RanefError
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.quadrature import integrate_line
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.proposal_quality import LARGEST_K, pareto_k
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = [
     "LogMarginalLikelihood",
@@ -115,23 +115,23 @@ def _rounded(value: float, error: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def improper_priors(model: Model) -> dict[str, str]:
+def improper_priors(model: ModelSpec) -> dict[str, str]:
     """The improper priors of a model by parameter, as text."""
     named = {
         n: c.text for n, c in zip(model.names, model.coefficients, strict=True) if c.precision == 0
     }
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         # A joint prior on a term's SDs is proper, and leaves it without scales of its own.
         for name, scale in zip(term.names, term.scales, strict=False):
             if scale.power is not None:
                 named[name] = scale.text
-    sigma = model.layout.sigma
+    sigma = model.parameters.sigma
     if sigma is not None and sigma.power is not None:
-        named["sigma" if model.layout.shares is None else "total_sigma"] = sigma.text
+        named["sigma" if model.parameters.shares is None else "total_sigma"] = sigma.text
     return named
 
 
-def log_marginal_likelihood(tree: xr.DataTree, model: Model) -> LogMarginalLikelihood:
+def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalLikelihood:
     """The log marginal likelihood of a fit.
 
     Parameters
@@ -164,12 +164,12 @@ def log_marginal_likelihood(tree: xr.DataTree, model: Model) -> LogMarginalLikel
     return LogMarginalLikelihood(mass.value, mass.error, mass.pareto_k, model.formula.text)
 
 
-def _example(name: str, model: Model) -> str:
+def _example(name: str, model: ModelSpec) -> str:
     """A proper prior that the error may suggest."""
     return "norm(0, 100)" if name in model.names else "half_t(50)"
 
 
-def recorded_mass(tree: xr.DataTree, model: Model) -> Mass:
+def recorded_mass(tree: xr.DataTree, model: ModelSpec) -> Mass:
     """What the exact sampler recorded; computed anew for draws of other samplers."""
     attrs = tree.attrs
     if "log_mass" not in attrs:
@@ -179,7 +179,7 @@ def recorded_mass(tree: xr.DataTree, model: Model) -> Mass:
     return _trusted(Mass(float(attrs["log_mass"]), float(attrs["log_mass_error"]), k))
 
 
-def log_mass(model: Model) -> Mass:
+def log_mass(model: ModelSpec) -> Mass:
     """Integrate likelihood and priors over all parameters.
 
     Parameters
@@ -200,27 +200,27 @@ def log_mass(model: Model) -> Mass:
         If importance sampling does not cover the posterior.
     """
     rng = np.random.default_rng(0)
-    if model.layout.size <= 1:
-        return _by_line(Mixed(model))
+    if model.parameters.size <= 1:
+        return _by_line(MarginalPosterior(model))
     if model.random_intercept:
-        sample = sample_ratio(model, Request(4, 1, 0, (), False, moments=False), rng)
+        sample = sample_ratio(model, SamplerSettings(4, 1, 0, (), False, moments=False), rng)
         return _mass(sample.log_mass, sample.log_mass_error, None)
-    request = Request(_PROPOSALS, 1, 0, (), False, moments=False)
+    request = SamplerSettings(_PROPOSALS, 1, 0, (), False, moments=False)
     sample = sample_independent(model, request, rng)
     assert sample.log_weight is not None
     k = pareto_k(sample.log_weight.ravel())
     return _trusted(_mass(sample.log_mass, sample.log_mass_error, k))
 
 
-def _by_line(target: Mixed) -> Mass:
+def _by_line(target: MarginalPosterior) -> Mass:
     """One parameter at most: quadrature, or the likelihood itself."""
-    if target.layout.size == 0:
+    if target.parameters.size == 0:
         return Mass(float(target.log_density(np.empty((1, 0)))[0]), 0.0)
-    bounds = bounds_of(target.layout)
+    bounds = bounds_of(target.parameters)
 
     def log_density(v: Array) -> Array:
         v = v[:, None]
-        value = target.log_density(bounds.inside(v)) + bounds.log_slope(v)[0].sum(axis=1)
+        value = target.log_density(bounds.inside(v)) + bounds.log_jacobian(v)[0].sum(axis=1)
         return np.asarray(value)
 
     line = integrate_line(log_density)

@@ -18,14 +18,14 @@ from ranef.answers.leave_one_out.units import (
     without_rows,
 )
 from ranef.common.progress import track
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.structures.factor_blocks import factor_block
 from ranef.likelihood.structures.level_classes import root_of_k
 
 if TYPE_CHECKING:
     from ranef.answers.leave_one_out.units import Units
     from ranef.common.array_types import Array, IntArray
-    from ranef.formula.rows import Columns
+    from ranef.formula.rows import Rows
     from ranef.likelihood.coefficients import Coefficients
 
 __all__ = ["group_densities"]
@@ -35,7 +35,7 @@ _BLOCK = 4e6
 
 
 def group_densities(
-    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of groups, each given all others and given all.
 
@@ -49,25 +49,25 @@ def group_densities(
         Levels of one of its grouping factors.
     which
         Positions of the levels asked for, shape (k,).
-    eta
+    theta
         Parameter vectors, shape (n, d).
 
     Returns
     -------
     left_out : numpy.ndarray
-        Log density of the group's responses together given those of all other groups and eta,
+        Log density of the group's responses together given those of all other groups and theta,
         shape (n, k).
     seen : numpy.ndarray
-        Log density of a further group with the same rows and responses, given all of y and eta,
+        Log density of a further group with the same rows and responses, given all of y and theta,
         shape (n, k).
     """
     if len(target.model.design.factors) > 1:
-        return _anew(target, columns, units, which, eta)
-    return _closed(target, columns, units, which, eta)
+        return _anew(target, columns, units, which, theta)
+    return _closed(target, columns, units, which, theta)
 
 
 def _closed(
-    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """One factor: take each group's share of log|V| and U off, and put it on once more."""
     model, coefficients = target.model, target.coefficients
@@ -77,43 +77,43 @@ def _closed(
     ZZ, ZV, total = block.ZZ[which], block.ZV[which], products_by_unit(V, w, units)[which]
     rows = np.bincount(units.codes)[which]
     scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - rows * np.log(2 * np.pi))
-    left_out, seen = np.empty((len(eta), G)), np.empty((len(eta), G))
+    left_out, seen = np.empty((len(theta), G)), np.empty((len(theta), G))
     step = max(1, int(_BLOCK / (G * (3 * P * P + ZZ.shape[1] * (P + 1)))))
-    for start in track(range(0, len(eta), step), "Leaving out groups"):
-        part = eta[start : start + step]
-        tau, roots = model.layout.tau(part), model.layout.roots(part)
+    for start in track(range(0, len(theta), step), "Leaving out groups"):
+        part = theta[start : start + step]
+        log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         log_det, U = target.structure.sums(roots)
         half, logs = root_of_k(roots[0], ZZ)
         through = half @ ZV
         share = total - through.swapaxes(2, 3) @ through
-        own_scale = scale - rows * tau[:, None]
-        whole = coefficients.core(coefficients.profile(log_det, U), tau)[:, None]
-        without = _changed(coefficients, tau, log_det[:, None] - logs, U[:, None] - share)
-        doubled = _changed(coefficients, tau, log_det[:, None] + logs, U[:, None] + share)
+        own_scale = scale - rows * log_sigma[:, None]
+        whole = coefficients.core(coefficients.profile(log_det, U), log_sigma)[:, None]
+        without = _changed(coefficients, log_sigma, log_det[:, None] - logs, U[:, None] - share)
+        doubled = _changed(coefficients, log_sigma, log_det[:, None] + logs, U[:, None] + share)
         at = slice(start, start + len(part))
         left_out[at] = whole - without + own_scale
         seen[at] = doubled - whole + own_scale
     return left_out, seen
 
 
-def _changed(coefficients: Coefficients, tau: Array, log_det: Array, U: Array) -> Array:
+def _changed(coefficients: Coefficients, log_sigma: Array, log_det: Array, U: Array) -> Array:
     """`Coefficients.core` where each draw has a log_det and a U for every group, shape (n, k)."""
     n, G = log_det.shape
     profile = coefficients.profile(log_det.ravel(), U.reshape(n * G, *U.shape[2:]))
-    return coefficients.core(profile, np.repeat(tau, G)).reshape(n, G)
+    return coefficients.core(profile, np.repeat(log_sigma, G)).reshape(n, G)
 
 
 def _anew(
-    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Several factors: the likelihood with each group's rows left out, and with them twice."""
     model = target.model
-    roots, tau = model.layout.roots(eta), model.layout.tau(eta)
-    whole = target.log_likelihood(roots, tau, reml=True)
-    left_out, seen = np.empty((len(eta), len(which))), np.empty((len(eta), len(which)))
+    roots, log_sigma = model.parameters.roots(theta), model.parameters.log_sigma(theta)
+    whole = target.log_likelihood(roots, log_sigma, reml=True)
+    left_out, seen = np.empty((len(theta), len(which))), np.empty((len(theta), len(which)))
     for i, j in enumerate(track(which.tolist(), "Leaving out groups")):
-        rest = Mixed(without_rows(model, columns, units.codes == j))
-        left_out[:, i] = whole - rest.log_likelihood(roots, tau, reml=True)
-        more = Mixed(with_copy(model, columns, units, j))
-        seen[:, i] = more.log_likelihood(roots, tau, reml=True) - whole
+        rest = MarginalPosterior(without_rows(model, columns, units.codes == j))
+        left_out[:, i] = whole - rest.log_likelihood(roots, log_sigma, reml=True)
+        more = MarginalPosterior(with_copy(model, columns, units, j))
+        seen[:, i] = more.log_likelihood(roots, log_sigma, reml=True) - whole
     return left_out, seen

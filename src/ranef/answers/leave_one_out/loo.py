@@ -1,6 +1,6 @@
 """Leave-one-out densities averaged over the variance parameters alone, as ArviZ's ELPD.
 
-`1 / p(y_j | y_-j) = E[1 / p(y_j | y_-j, phi) | y]`, phi the variance parameters: effects and
+`1 / p(y_j | y_-j) = E[1 / p(y_j | y_-j, theta) | y]`, theta the variance parameters: effects and
 coefficients are integrated out in closed form, so the importance weights vary little and Pareto
 k-hat stays small where the same weights over all parameters fail (mathematics.md, section 5;
 Vehtari, Mononen, Tolvanen, Sivula and Winther 2016, Journal of Machine Learning Research 17, 103;
@@ -24,15 +24,15 @@ from ranef.common.stored_names import stored_name
 from ranef.errors import DataError, ReliabilityWarning, warn
 from ranef.posterior.draws import posterior_draws
 from ranef.samplers import SAMPLERS
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.answers.leave_one_out.units import Units
     from ranef.common.array_types import Array, IntArray, Seed
-    from ranef.formula.rows import Columns
-    from ranef.likelihood.posterior import Mixed
+    from ranef.formula.rows import Rows
+    from ranef.likelihood.posterior import MarginalPosterior
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
@@ -102,7 +102,7 @@ def leave_one_out(
     posterior = posterior_draws(tree, model)
     at = _thinned(posterior, units, draws)
     every = np.arange(len(units.labels))
-    left_out, seen = _densities(posterior.target, columns, units, every, posterior.eta[at])
+    left_out, seen = _densities(posterior.target, columns, units, every, posterior.theta[at])
     name = stored_name(model.formula.response_name)
     elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
@@ -122,16 +122,21 @@ def leave_one_out(
 
 
 def _densities(
-    target: Mixed, columns: Columns, units: Units, which: IntArray, eta: Array
+    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of units given all others, and given all, shape (n, len(which)) each."""
     if units.factor is None:
-        return row_densities(target, columns, which, eta)
-    return group_densities(target, columns, units, which, eta)
+        return row_densities(target, columns, which, theta)
+    return group_densities(target, columns, units, which, theta)
 
 
 def _refitted(
-    target: Mixed, columns: Columns, units: Units, j: int, seen: Array, rng: np.random.Generator
+    target: MarginalPosterior,
+    columns: Rows,
+    units: Units,
+    j: int,
+    seen: Array,
+    rng: np.random.Generator,
 ) -> float:
     """Log density of one unit from draws without it, and from those with it, of log density `seen`.
 
@@ -139,13 +144,15 @@ def _refitted(
     than the importance weights that failed; the two together are.
     """
     model = without_rows(target.model, columns, units.codes == j)
-    sample = SAMPLERS["exact"](model, Request(_REFIT, 4, 1000, (), False, moments=False), rng)
-    eta = model.layout.vectors(
+    sample = SAMPLERS["exact"](
+        model, SamplerSettings(_REFIT, 4, 1000, (), False, moments=False), rng
+    )
+    theta = model.parameters.vectors(
         {n: v.ravel() for n, v in sample.scales.items()},
         {n: v.reshape(_REFIT, -1) for n, v in sample.correlations.items()},
         None if sample.sigma is None else sample.sigma.ravel(),
     )
-    return bridge(seen, _densities(target, columns, units, np.array([j]), eta)[0][:, 0])
+    return bridge(seen, _densities(target, columns, units, np.array([j]), theta)[0][:, 0])
 
 
 def bridge(above: Array, below: Array) -> float:
@@ -196,7 +203,7 @@ def _tell(elpd: Any, units: Units, bad: IntArray) -> None:
 
 def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntArray:
     """Positions of the draws to use."""
-    n, U = len(posterior.eta), len(units.labels)
+    n, U = len(posterior.theta), len(units.labels)
     structure, factors = posterior.target.structure, posterior.target.model.design.factors
     if U > _MOST_UNITS:
         raise DataError(
@@ -233,12 +240,12 @@ def _efficiency(posterior: PosteriorDraws, used: int) -> float:
     """Effective share of the draws used, from the variance parameters' sample sizes."""
     from arviz_stats.base import array_stats
 
-    eta = posterior.eta.reshape(posterior.chains, -1, posterior.eta.shape[1])
-    if eta.shape[1] < 4:
+    theta = posterior.theta.reshape(posterior.chains, -1, posterior.theta.shape[1])
+    if theta.shape[1] < 4:
         return 1.0
     ess = [
-        float(array_stats.ess(eta[:, :, j], chain_axis=0, draw_axis=1, method="mean"))
-        for j in range(eta.shape[2])
+        float(array_stats.ess(theta[:, :, j], chain_axis=0, draw_axis=1, method="mean"))
+        for j in range(theta.shape[2])
     ]
     return min(1.0, sum(ess) / len(ess) / used)
 

@@ -18,8 +18,8 @@ from ranef.common.progress import track
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
-    from ranef.formula.rows import Columns
-    from ranef.likelihood.posterior import Mixed
+    from ranef.formula.rows import Rows
+    from ranef.likelihood.posterior import MarginalPosterior
 
 __all__ = ["row_densities"]
 
@@ -29,7 +29,7 @@ _LOG_2PI = float(np.log(2 * np.pi))
 
 
 def row_densities(
-    target: Mixed, columns: Columns, which: IntArray, eta: Array
+    target: MarginalPosterior, columns: Rows, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of rows, each given all others and given all.
 
@@ -41,15 +41,15 @@ def row_densities(
         Its rows.
     which
         Positions of the rows asked for, shape (k,).
-    eta
+    theta
         Parameter vectors, shape (n, d).
 
     Returns
     -------
     left_out : numpy.ndarray
-        log p(y_i | y_-i, eta), shape (n, k).
+        log p(y_i | y_-i, theta), shape (n, k).
     seen : numpy.ndarray
-        log p of a second observation equal to y_i with the same effects, given all of y and eta,
+        log p of a second observation equal to y_i with the same effects, given all of y and theta,
         shape (n, k).
     """
     model, design = target.model, target.model.design
@@ -64,12 +64,12 @@ def row_densities(
     N, P, Q = len(V), V.shape[1], z.shape[1]
     effects = sum(f.levels * len(f.columns) for f in design.factors) * P
     step = max(1, int(_BLOCK / (N * (P + Q + 4) + level.shape[1] * Q * Q + effects)))
-    left_out, seen = np.empty((len(eta), N)), np.empty((len(eta), N))
-    for start in track(range(0, len(eta), step), "Leaving out rows"):
-        part = eta[start : start + step]
-        tau, roots = model.layout.tau(part), model.layout.roots(part)
-        mean, root = target.coefficients.moments(target.profile(part), tau)
-        response, joint = target.structure.meet(roots, level)
+    left_out, seen = np.empty((len(theta), N)), np.empty((len(theta), N))
+    for start in track(range(0, len(theta), step), "Leaving out rows"):
+        part = theta[start : start + step]
+        log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
+        mean, root = target.coefficients.moments(target.profile(part), log_sigma)
+        response, joint = target.structure.joint_at_combinations(roots, level)
         # e = r [-beta~; 1] and what the effects leave open, with r = [x~ y~] - z'B.
         r = np.repeat(V[None], len(part), axis=0)
         for B, code, own in zip(response, codes, Z, strict=True):
@@ -80,7 +80,7 @@ def row_densities(
         for a in range(Q):
             for b in range(Q):
                 spread += joint[:, :, a, b][:, meeting] * (z[:, a] * z[:, b])
-        square = np.exp(2 * tau)[:, None]
+        square = np.exp(2 * log_sigma)[:, None]
         spread *= square
         if P > 1:
             spread += np.square(r[:, :, :-1] @ root).sum(axis=2)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.cells.cells import compress
-from ranef.cells.orthonormal import build_design
+from ranef.cells.orthonormal import orthonormalize
 from ranef.common.arguments import brief, is_name
 from ranef.errors import DataError, ImproperPosteriorError, nearest
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ranef.common.array_types import Array, IntArray
-    from ranef.formula.rows import Columns
-    from ranef.mixed_model.model import Model
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = [
     "Units",
@@ -65,7 +65,7 @@ class Units:
         return "rows" if self.factor is None else f"levels of {self.name}"
 
 
-def units_of(columns: Columns, unit: str) -> Units:
+def units_of(columns: Rows, unit: str) -> Units:
     """Resolve what a user wants left out.
 
     Parameters
@@ -105,7 +105,7 @@ def units_of(columns: Columns, unit: str) -> Units:
     return Units(None, "row", every, every)
 
 
-def internal_rows(columns: Columns, model: Model) -> tuple[Array, Array]:
+def internal_rows(columns: Rows, model: ModelSpec) -> tuple[Array, Array]:
     """Rows [x~ y~] in the design's internal coordinates (N, p + 1), and their weights (N,)."""
     design = model.design
     rest = columns.response - columns.X @ design.beta_ls
@@ -124,7 +124,7 @@ def products_by_unit(V: Array, w: Array, units: Units) -> Array:
     return out
 
 
-def without_rows(model: Model, columns: Columns, out: NDArray[np.bool_]) -> Model:
+def without_rows(model: ModelSpec, columns: Rows, out: NDArray[np.bool_]) -> ModelSpec:
     """The same model, priors included, of the data without some rows.
 
     Parameters
@@ -136,14 +136,14 @@ def without_rows(model: Model, columns: Columns, out: NDArray[np.bool_]) -> Mode
 
     Returns
     -------
-    Model
+    ModelSpec
         Levels that lost all their rows are gone, and the others numbered anew, in the same order.
     """
     rows = np.flatnonzero(~out)
     return _model_of(model, columns, rows, [f.codes[rows] for f in columns.factors])
 
 
-def with_copy(model: Model, columns: Columns, units: Units, j: int) -> Model:
+def with_copy(model: ModelSpec, columns: Rows, units: Units, j: int) -> ModelSpec:
     """The same model with one more group, whose rows and responses are those of group j.
 
     Parameters
@@ -157,7 +157,7 @@ def with_copy(model: Model, columns: Columns, units: Units, j: int) -> Model:
 
     Returns
     -------
-    Model
+    ModelSpec
         Levels of other factors that occur in this group alone, as casks do in a batch, get copies
         too; those that occur elsewhere are shared.
     """
@@ -172,7 +172,7 @@ def with_copy(model: Model, columns: Columns, units: Units, j: int) -> Model:
     return _model_of(model, columns, rows, codes)
 
 
-def _model_of(model: Model, columns: Columns, rows: IntArray, codes: list[IntArray]) -> Model:
+def _model_of(model: ModelSpec, columns: Rows, rows: IntArray, codes: list[IntArray]) -> ModelSpec:
     """The same model of rows taken from its own, whose levels are numbered anew, in order."""
     taken = [np.unique(c, return_inverse=True) for c in codes]
     names = [
@@ -198,10 +198,10 @@ def _model_of(model: Model, columns: Columns, rows: IntArray, codes: list[IntArr
         replace(at, levels=len(own), codes=level)
         for at, own, level in zip(model.design.factors, names, cells.level, strict=True)
     )
-    return replace(model, design=build_design(cells, model.names, factors), levels=tuple(names))
+    return replace(model, design=orthonormalize(cells, model.names, factors), levels=tuple(names))
 
 
-def refuse_undetermined(columns: Columns, model: Model, units: Units) -> None:
+def refuse_undetermined(columns: Rows, model: ModelSpec, units: Units) -> None:
     """Refuse to leave out what alone determines a coefficient.
 
     Parameters

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array, IntArray, Seed
-    from ranef.formula.rows import Columns
+    from ranef.formula.rows import Rows
     from ranef.posterior.source import Source
 
 __all__ = ["PredictiveCheck", "check_fit", "group_statistics"]
@@ -202,7 +202,7 @@ def check_fit(
         codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
         rows = replace(rows, codes=codes, new_levels=levels)
     drawn = posterior_draws(tree, source.model)
-    n = len(drawn.eta)
+    n = len(drawn.theta)
     use = np.linspace(0, n - 1, min(replications, n)).astype(np.intp)
     effects, rest = split_stream(rng, 2)
     y = source.columns.y
@@ -236,7 +236,7 @@ def _density(values: Array) -> tuple[Array, Array]:
 
 
 def _choose(
-    statistics: Sequence[str] | Mapping[str, Statistic] | None, columns: Columns
+    statistics: Sequence[str] | Mapping[str, Statistic] | None, columns: Rows
 ) -> dict[str, Statistic]:
     """Statistics by name, each a function of data sets (k, N) to (k,)."""
     if isinstance(statistics, Mapping):

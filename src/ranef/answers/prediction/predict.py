@@ -12,7 +12,7 @@ from ranef.common.arguments import brief, choice, generator, is_name, share
 from ranef.common.figures import name_levels, panels, with_legend
 from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
-from ranef.formula.new_rows import Groups, Kind, Rows, fitted_rows, new_rows
+from ranef.formula.new_rows import DesignRows, Groups, Kind, fitted_rows, new_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
 from ranef.posterior.draws import posterior_draws
@@ -286,7 +286,7 @@ def predict_rows(
 
 
 def _summary(
-    drawn: PosteriorDraws, rows: Rows, interval: float, rng: np.random.Generator
+    drawn: PosteriorDraws, rows: DesignRows, interval: float, rng: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
     """Mean, SD and quantiles of each row, block by block."""
     given = prepare(drawn, rows, rng)

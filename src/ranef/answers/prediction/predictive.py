@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ranef.common.array_types import Array, IntArray
-    from ranef.formula.new_rows import Rows
+    from ranef.formula.new_rows import DesignRows
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["Predictive", "components", "draw_rows", "prepare", "row_blocks"]
@@ -77,7 +77,7 @@ class Predictive:
 
 def prepare(
     drawn: PosteriorDraws,
-    rows: Rows,
+    rows: DesignRows,
     rng: np.random.Generator,
     *,
     draw: bool = False,
@@ -104,17 +104,19 @@ def prepare(
         Very large designs with several factors use every k-th draw.
     """
     target = drawn.target
-    design, layout = target.model.design, target.layout
-    n = len(drawn.eta)
+    design, parameters = target.model.design, target.parameters
+    n = len(drawn.theta)
     if isinstance(target.structure, OneFactor) and not draw:
         mean, root = drawn.internal, None
         if n * target.structure.cost < _SECONDS:
             with status("Integrating the coefficients out") if show else nullcontext():
-                mean, root = target.coefficients.moments(target.profile(drawn.eta), drawn.tau)
+                mean, root = target.coefficients.moments(
+                    target.profile(drawn.theta), drawn.log_sigma
+                )
         every = np.arange(n)
         none = [np.empty(0, dtype=np.intp)] * len(design.factors)
-        roots = layout.roots(drawn.eta)
-        return Predictive(drawn, every, np.exp(2 * drawn.tau), roots, mean, root, none, None)
+        roots = parameters.roots(drawn.theta)
+        return Predictive(drawn, every, np.exp(2 * drawn.log_sigma), roots, mean, root, none, None)
     levels = [
         np.unique(codes[(codes >= 0) & (codes < f.levels)])
         for codes, f in zip(rows.codes, design.factors, strict=True)
@@ -125,8 +127,8 @@ def prepare(
     return Predictive(
         drawn=drawn,
         use=use,
-        sigma2=np.exp(2 * drawn.tau[use]),
-        roots=layout.roots(drawn.eta[use]),
+        sigma2=np.exp(2 * drawn.log_sigma[use]),
+        roots=parameters.roots(drawn.theta[use]),
         mean=drawn.internal[use],
         root=None,
         levels=levels,
@@ -154,13 +156,15 @@ def _draw_effects(
     for start in track(range(0, len(use), step), "Drawing group effects", show=show):
         at = use[start : start + step]
         c = np.column_stack([-drawn.internal[at], np.ones(len(at))])
-        made = target.structure.draw(target.layout.roots(drawn.eta[at]), c, drawn.tau[at], rng)
+        made = target.structure.draw(
+            target.parameters.roots(drawn.theta[at]), c, drawn.log_sigma[at], rng
+        )
         for f, kept in enumerate(levels):
             out[f][start : start + step] = made[f][:, kept]
     return out
 
 
-def row_blocks(given: Predictive, rows: Rows, description: str) -> Iterator[slice]:
+def row_blocks(given: Predictive, rows: DesignRows, description: str) -> Iterator[slice]:
     """Yield blocks of rows that fit into memory beside all draws, with a bar where it takes long.
 
     Parameters
@@ -182,7 +186,7 @@ def row_blocks(given: Predictive, rows: Rows, description: str) -> Iterator[slic
         yield slice(start, start + step)
 
 
-def components(given: Predictive, rows: Rows, part: slice) -> tuple[Array, Array]:
+def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
     """Normal components of the mean of each row, `offset + x'beta + z'b`.
 
     Parameters
@@ -227,14 +231,14 @@ def components(given: Predictive, rows: Rows, part: slice) -> tuple[Array, Array
     return mean, variance
 
 
-def _fixed(given: Predictive, rows: Rows, part: slice) -> tuple[Array, Array]:
+def _fixed(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
     """What of the mean no draw changes, shape (r,), and the internal columns, shape (r, p)."""
     design = given.drawn.target.model.design
     X = rows.X[part]
     return rows.offset[part] + X @ design.beta_ls, X @ design.T
 
 
-def draw_rows(given: Predictive, rows: Rows, rng: np.random.Generator) -> Array:
+def draw_rows(given: Predictive, rows: DesignRows, rng: np.random.Generator) -> Array:
     """Draw the rows jointly: rows of one level, known or new, share its effects.
 
     Parameters

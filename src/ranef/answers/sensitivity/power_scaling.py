@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["log_likelihood_given", "log_prior_density", "power_scaling_sensitivity"]
@@ -29,7 +29,7 @@ __all__ = ["log_likelihood_given", "log_prior_density", "power_scaling_sensitivi
 _BLOCK = 2000
 
 
-def log_prior_density(model: Model, drawn: PosteriorDraws) -> Array:
+def log_prior_density(model: ModelSpec, drawn: PosteriorDraws) -> Array:
     """Log prior density of SDs, correlation matrices and coefficients at each draw.
 
     Parameters
@@ -46,15 +46,15 @@ def log_prior_density(model: Model, drawn: PosteriorDraws) -> Array:
         because a power of a density depends on what it is a density of; flat ones count as
         constant.
     """
-    layout, eta = model.layout, drawn.eta
+    parameters, theta = model.parameters, drawn.theta
     # The engine's density is that of log SDs and unconstrained correlations.
-    out = layout.log_prior(eta)
-    for term, (log_sd, z) in zip(layout.terms, layout.split(eta), strict=True):
+    out = parameters.log_prior(theta)
+    for term, (log_sd, z) in zip(parameters.terms, parameters.split(theta), strict=True):
         out = out - log_sd.sum(axis=1)
         if term.correlations:
             out = out - log_volume(z, len(term.place))
-    if layout.sigma is not None:
-        out = out - drawn.tau
+    if parameters.sigma is not None:
+        out = out - drawn.log_sigma
     gap = drawn.beta - model.prior_mean
     return np.asarray(out - 0.5 * (gap**2 @ model.prior_precision))
 
@@ -77,16 +77,16 @@ def log_likelihood_given(drawn: PosteriorDraws) -> Array:
     """
     coefficients = drawn.target.coefficients
     parts = []
-    for start in range(0, len(drawn.eta), _BLOCK):
+    for start in range(0, len(drawn.theta), _BLOCK):
         block = slice(start, start + _BLOCK)
-        profile = drawn.target.profile(drawn.eta[block])
-        tau = drawn.tau[block]
+        profile = drawn.target.profile(drawn.theta[block])
+        log_sigma = drawn.log_sigma[block]
         b = np.einsum("nij,ni->nj", profile.F, drawn.internal[block])
         if profile.V is not None:
             b = np.einsum("nij,ni->nj", profile.V, b)
         away = ((b - profile.best) ** 2).sum(axis=1)
-        best = coefficients.log_likelihood(profile, tau, reml=False)
-        parts.append(best - 0.5 * np.exp(-2 * tau) * away)
+        best = coefficients.log_likelihood(profile, log_sigma, reml=False)
+        parts.append(best - 0.5 * np.exp(-2 * log_sigma) * away)
     return np.concatenate(parts)
 
 

@@ -39,7 +39,7 @@ from ranef.posterior.summary import decimals
 from ranef.priors import dirichlet, half_t, parse_prior, variance
 from ranef.samplers import SAMPLERS
 from ranef.samplers.proposal_quality import shortfall
-from ranef.samplers.sample import Request
+from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from ranef.cells.cells import Cells
     from ranef.common.array_types import Array, Seed
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.source import Source
 
     Quantity = Callable[[Mapping[str, Array]], Array]
@@ -236,18 +236,18 @@ def prior_sensitivity(
     given = _check_priors(priors)
     stated = default_alternatives(source.model, cells.mad) if given is None else given
     drawn = posterior_draws(tree, source.model)
-    layout = source.model.layout
+    parameters = source.model.parameters
     base = _named(
         source.model,
-        None if layout.sigma is None else np.exp(drawn.tau),
-        layout.scales(drawn.eta),
-        layout.correlations(drawn.eta),
+        None if parameters.sigma is None else np.exp(drawn.log_sigma),
+        parameters.scales(drawn.theta),
+        parameters.correlations(drawn.theta),
         drawn.beta,
     )
     wanted = _quantities(quantities, base)
     made: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
     texts, failed = {FITTED: own}, {}
-    request = Request(draws, 1, 0, (), progress=False, moments=False)
+    request = SamplerSettings(draws, 1, 0, (), progress=False, moments=False)
     streams = split_stream(rng, len(stated))
     alternatives = list(zip(stated.items(), streams, strict=True))
     for (name, changes), rng in track(alternatives, "Refitting", show=progress):
@@ -266,7 +266,7 @@ def prior_sensitivity(
         values = _named(model, sample.sigma, sample.scales, sample.correlations, sample.beta)
         made[name] = {n: f(values) for n, f in wanted.items()}
     # Where an evaluation is expensive evenly spaced draws have to do.
-    n = len(drawn.eta)
+    n = len(drawn.theta)
     step = max(1, min(n // _FEWEST, int(n * drawn.target.structure.cost / _PATIENCE)))
     some = replace(
         drawn,
@@ -280,7 +280,7 @@ def prior_sensitivity(
     return Sensitivity(made, texts, scaling, failed, prob)
 
 
-def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
+def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, Any]]:
     """Make the usual priors on SDs, in the units of the data.
 
     Parameters
@@ -309,7 +309,7 @@ def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
     """
     from scipy import stats
 
-    design, layout = model.design, model.layout
+    design, parameters = model.design, model.parameters
     if not mad > 0:
         y = design.mean[:, -1]
         square = design.within[-1, -1] + design.count @ y**2
@@ -317,10 +317,10 @@ def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
     sizes = column_sizes(design)
     scale = {
         name: mad / max(float(sizes[design.factors[term.factor].columns[place]]), 1e-300)
-        for term in layout.terms
+        for term in parameters.terms
         for place, name in zip(term.place, term.names, strict=True)
     }
-    if layout.sigma is not None:
+    if parameters.sigma is not None:
         scale["sigma"] = mad
     families: dict[str, Callable[[float], Any]] = {
         "half-t": lambda s: half_t(s, 3),
@@ -332,7 +332,7 @@ def default_alternatives(model: Model, mad: float) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {
         name: {k: family(s) for k, s in scale.items()} for name, family in families.items()
     }
-    if layout.sigma is not None and not joint_names_taken(model.names, model.terms):
+    if parameters.sigma is not None and not joint_names_taken(model.names, model.terms):
         out["variance shares"] = {TOTAL: half_t(mad, 3), SHARES: dirichlet(1)}
     return out
 
@@ -356,28 +356,28 @@ def _parsed(prior: Any) -> Any:
     return parse_prior(prior) if isinstance(prior, str) else prior
 
 
-def _kept(own: Mapping[str, str], changes: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def _kept(own: Mapping[str, str], changes: Mapping[str, Any], model: ModelSpec) -> dict[str, Any]:
     """Take the fit's own priors that the changes leave standing.
 
     An alternative for SDs replaces a joint prior on them, and the other way round.
     """
-    layout = model.layout
-    scales = {n for t in layout.terms for n in t.names} | {"sigma"}
+    parameters = model.parameters
+    scales = {n for t in parameters.terms for n in t.names} | {"sigma"}
     named = {n.removesuffix("_sigma") for n in changes} & scales
     joint = {TOTAL, SHARES} & set(changes)
     gone = set(changes)
-    if joint and layout.shares is None:
-        gone |= scales | {t.label for t in layout.terms if t.wishart is not None}
-    if named and layout.shares is not None:
+    if joint and parameters.shares is None:
+        gone |= scales | {t.label for t in parameters.terms if t.wishart is not None}
+    if named and parameters.shares is not None:
         gone |= {TOTAL, SHARES}
-    for term in layout.terms:
+    for term in parameters.terms:
         if term.wishart is not None and named & set(term.names):
             gone.add(term.label)
     gone |= {n.removesuffix("_sigma") for n in changes}
     return {k: _parsed(v) for k, v in own.items() if k not in gone}
 
 
-def _restate(source: Source, cells: Cells, priors: Mapping[str, Any]) -> Model:
+def _restate(source: Source, cells: Cells, priors: Mapping[str, Any]) -> ModelSpec:
     """Join the same cells with other priors."""
     model, columns = source.model, source.columns
     with warnings.catch_warnings():
@@ -396,7 +396,7 @@ def _restate(source: Source, cells: Cells, priors: Mapping[str, Any]) -> Model:
 
 
 def _named(
-    model: Model,
+    model: ModelSpec,
     sigma: Array | None,
     scales: Mapping[str, Array],
     correlations: Mapping[str, Array],
@@ -408,7 +408,7 @@ def _named(
     out |= {f"{name}_sigma": values.ravel() for name, values in scales.items()}
     if sigma is not None:
         out["sigma"] = sigma.ravel()
-    for term in model.layout.terms:
+    for term in model.parameters.terms:
         if term.label not in correlations:
             continue
         pairs = correlations[term.label].reshape(-1, term.correlations)

@@ -51,7 +51,7 @@ class Box(Protocol):
     checks: ClassVar[int]
     plain: ClassVar[bool]
 
-    def cube(self, phi: Array) -> Array:
+    def cube(self, relative: Array) -> Array:
         """Places in the cube of variance ratios (n, K): log SDs, unconstrained correlations."""
         ...
 
@@ -78,9 +78,9 @@ class LogBox:
     center: Array
     root: Array
 
-    def cube(self, phi: Array) -> Array:
+    def cube(self, relative: Array) -> Array:
         """Places in the cube of variance ratios (n, K)."""
-        return np.asarray((phi - self.center) @ np.linalg.inv(self.root).T / _RADIUS)
+        return np.asarray((relative - self.center) @ np.linalg.inv(self.root).T / _RADIUS)
 
     def ratios(self, u: Array) -> Array:
         """The inverse of `cube`."""
@@ -108,10 +108,10 @@ class PlainBox:
     high: Array
     scale: Mask
 
-    def cube(self, phi: Array) -> Array:
+    def cube(self, relative: Array) -> Array:
         """Places in the cube of variance ratios (n, K)."""
         # What overflows lies outside whatever it is.
-        plain = np.where(self.scale, np.exp(np.minimum(phi, 700.0)), np.tanh(phi))
+        plain = np.where(self.scale, np.exp(np.minimum(relative, 700.0)), np.tanh(relative))
         return np.asarray(2 * (plain - self.low) / (self.high - self.low) - 1)
 
     def ratios(self, u: Array) -> Array:

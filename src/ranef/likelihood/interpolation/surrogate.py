@@ -81,14 +81,14 @@ class Surrogate:
             out *= np.cos(angle[:, j : j + 1] * self._powers[:, j])
         return out
 
-    def inside(self, phi: Array) -> NDArray[np.bool_]:
+    def inside(self, relative: Array) -> NDArray[np.bool_]:
         """Whether each point (n, K) lies in the box."""
-        return np.asarray(np.abs(self.box.cube(phi)).max(axis=1) <= 1.0)
+        return np.asarray(np.abs(self.box.cube(relative)).max(axis=1) <= 1.0)
 
-    def sums(self, phi: Array) -> tuple[Array, Array]:
+    def sums(self, relative: Array) -> tuple[Array, Array]:
         """Evaluate the polynomial at points (n, K) inside the box."""
-        values = self._basis(self.box.cube(phi)) @ self._weights + self._middle
-        U = np.empty((len(phi), self._P, self._P))
+        values = self._basis(self.box.cube(relative)) @ self._weights + self._middle
+        U = np.empty((len(relative), self._P, self._P))
         i, j = self._lower
         U[:, i, j] = U[:, j, i] = values[:, 1:]
         return values[:, 0], U

@@ -25,7 +25,7 @@ from ranef.likelihood.structures.level_classes import root_of_k
 from ranef.likelihood.structures.level_pairs import Pairs, count_pairs
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.structures.factor_blocks import FactorBlock
 
@@ -47,7 +47,7 @@ class Crossed:
         The data.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: OrthonormalCells) -> None:
         blocks = [factor_block(design, f) for f in range(len(design.factors))]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.order = [int(i) for i in np.argsort(sizes, kind="stable")[::-1]]
@@ -124,8 +124,10 @@ class Crossed:
             covariance[f] = np.stack([c[k] for _, c in parts])
         return response, covariance
 
-    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
-        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+    def joint_at_combinations(
+        self, roots: list[Array], level: IntArray
+    ) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.joint_at_combinations`."""
         q, widths = self._width(0), [self._width(k) for k in range(1, len(self.order))]
         first = level[self.order[0]]
         at = np.concatenate(
@@ -208,7 +210,7 @@ class Crossed:
         return out
 
     def draw(
-        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+        self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
         """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
         out = [np.empty((len(c), *b.ZZ.shape[:2])) for b in self.blocks]
@@ -218,7 +220,7 @@ class Crossed:
             L = self._root(some[1:])
             F = self._factor(K, L)
             r = self.ZVR - self.ZR1 @ _apply(K, self.ZV1)
-            sigma = np.exp(tau[i])
+            sigma = np.exp(log_sigma[i])
             z = sigma * rng.standard_normal(len(F))
             inner = linalg.solve_triangular(F, L.T @ (r @ c[i]), lower=True)
             rest = L @ linalg.solve_triangular(F, inner + z, lower=True, trans="T")
@@ -293,7 +295,7 @@ class Crossed:
         return sparse.block_diag(parts, format="csr")
 
 
-def _matrix(design: Design, f: int, g: int, shape: tuple[int, int]) -> sparse.csr_array:
+def _matrix(design: OrthonormalCells, f: int, g: int, shape: tuple[int, int]) -> sparse.csr_array:
     """Z_f'Z_g as a sparse matrix."""
     block = cross_block(design, f, g)
     _, a, b = block.values.shape
@@ -302,7 +304,9 @@ def _matrix(design: Design, f: int, g: int, shape: tuple[int, int]) -> sparse.cs
     return sparse.csr_array((block.values.ravel(), (rows, columns)), shape=shape)
 
 
-def _rest(design: Design, order: list[int], blocks: list[FactorBlock]) -> sparse.csr_array:
+def _rest(
+    design: OrthonormalCells, order: list[int], blocks: list[FactorBlock]
+) -> sparse.csr_array:
     """Z'Z of all factors but the eliminated one."""
     grid: list[list[Any]] = []
     for i, (f, b) in enumerate(zip(order, blocks, strict=True)):

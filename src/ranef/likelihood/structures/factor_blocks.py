@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
 
 __all__ = [
@@ -59,7 +59,7 @@ class CrossBlock:
     values: Array
 
 
-def factor_block(design: Design, factor: int) -> FactorBlock:
+def factor_block(design: OrthonormalCells, factor: int) -> FactorBlock:
     """Sum the cells' cross-products by level of one factor.
 
     Parameters
@@ -85,7 +85,7 @@ def factor_block(design: Design, factor: int) -> FactorBlock:
     return FactorBlock(ZZ, ZV)
 
 
-def cross_block(design: Design, f: int, g: int) -> CrossBlock:
+def cross_block(design: OrthonormalCells, f: int, g: int) -> CrossBlock:
     """Sum the cells' cross-products by pair of levels of two factors.
 
     Parameters
@@ -110,7 +110,7 @@ def cross_block(design: Design, f: int, g: int) -> CrossBlock:
     return CrossBlock(pair // second.levels, pair % second.levels, values)
 
 
-def total_products(design: Design) -> Array:
+def total_products(design: OrthonormalCells) -> Array:
     """[X~ y~]'[X~ y~], shape (p + 1, p + 1)."""
     return design.within + (design.mean * design.count[:, None]).T @ design.mean
 
@@ -147,7 +147,7 @@ def in_order(order: list[int], widths: list[int]) -> IntArray:
     return np.concatenate([where[f] for f in sorted(where)])
 
 
-def _zz(design: Design, i: int, j: int) -> Array:
+def _zz(design: OrthonormalCells, i: int, j: int) -> Array:
     """Cross-product of two group columns in each cell."""
     if i == 0 and j == 0:
         return design.count
@@ -157,7 +157,7 @@ def _zz(design: Design, i: int, j: int) -> Array:
     return np.asarray(product + design.slope_slope[:, i - 1, j - 1])
 
 
-def _zv(design: Design, i: int, k: int) -> Array:
+def _zv(design: OrthonormalCells, i: int, k: int) -> Array:
     """Cross-product of a group column with a column of [X~ y~] in each cell."""
     if i == 0:
         return np.asarray(design.count * design.mean[:, k])

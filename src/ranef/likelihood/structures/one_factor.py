@@ -10,7 +10,7 @@ from ranef.likelihood.structures.factor_blocks import factor_block, total_produc
 from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
 
 __all__ = ["OneFactor"]
@@ -27,7 +27,7 @@ class OneFactor:
         The data, with one factor.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: OrthonormalCells) -> None:
         block = factor_block(design, 0)
         self._sums = ClassSums(block.ZZ, block.ZV, total_products(design))
         self.name = f"one factor, {len(self._sums.ZZ):,} classes of groups with equal Z'Z"
@@ -107,7 +107,9 @@ class OneFactor:
         response = np.einsum("nra,rap->nrp", weight, self._sums.ZA[codes])
         return response, np.einsum("nrk,nrk->nr", through, through)
 
-    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
+    def joint_at_combinations(
+        self, roots: list[Array], level: IntArray
+    ) -> tuple[list[Array], Array]:
         """Posterior of the effects that meet in a row, given variance parameters.
 
         Parameters
@@ -146,7 +148,7 @@ class OneFactor:
         return [self._sums.second_moments(roots[0], W)]
 
     def draw(
-        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+        self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
         """Draw the effects given variance parameters and coefficients.
 
@@ -156,7 +158,7 @@ class OneFactor:
             As in `sums`.
         c
             [-beta~; 1], shape (n, P).
-        tau
+        log_sigma
             log sigma, shape (n,).
         rng
             Source of random numbers.
@@ -174,6 +176,6 @@ class OneFactor:
             half = root_of_k(roots[0][part], self._sums.ZZ)[0][:, self._sums.kind]
             score = np.einsum("gbk,nk->ngb", self._sums.ZA, c[part])
             inner = np.einsum("ngkb,ngb->ngk", half, score)
-            inner += rng.standard_normal(inner.shape) * np.exp(tau[part])[:, None, None]
+            inner += rng.standard_normal(inner.shape) * np.exp(log_sigma[part])[:, None, None]
             out[part] = np.einsum("ngka,ngk->nga", half, inner)
         return [out]

@@ -23,16 +23,16 @@ from ranef.likelihood.structures.factor_blocks import (
 from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import Design
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["SmallRest"]
+__all__ = ["SmallRemainder"]
 
 # Numbers held at once in a batch of matrices.
 _BLOCK = 2_000_000
 
 
-class SmallRest:
+class SmallRemainder:
     """[X y]'V^-1[X y] sigma^2 and log|V| for factors of which only one is large.
 
     Parameters
@@ -41,7 +41,7 @@ class SmallRest:
         The data.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(self, design: OrthonormalCells) -> None:
         blocks = [factor_block(design, f) for f in range(len(design.factors))]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.first = int(np.argmax(sizes))
@@ -135,8 +135,10 @@ class SmallRest:
             covariance[f] = M[:, at[:, :, None], at[:, None, :]]
         return response, covariance
 
-    def meet(self, roots: list[Array], level: IntArray) -> tuple[list[Array], Array]:
-        """Posterior of the effects that meet in a row; see `OneFactor.meet`."""
+    def joint_at_combinations(
+        self, roots: list[Array], level: IntArray
+    ) -> tuple[list[Array], Array]:
+        """Posterior of the effects that meet in a row; see `OneFactor.joint_at_combinations`."""
         response, K, left, M = self._posterior(roots)
         first = level[self.first]
         at = np.concatenate([self._at(i)[level[f]] for i, f in enumerate(self.rest)], axis=1)
@@ -194,7 +196,7 @@ class SmallRest:
         return out
 
     def draw(
-        self, roots: list[Array], c: Array, tau: Array, rng: np.random.Generator
+        self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
         """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
         R = int(self.starts[-1])
@@ -206,7 +208,7 @@ class SmallRest:
         for start in range(0, len(c), step):
             part = slice(start, start + step)
             some = [r[part] for r in roots]
-            sigma = np.exp(tau[part])
+            sigma = np.exp(log_sigma[part])
             A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
             F = np.linalg.cholesky(A)
             score = np.einsum("ndk,nk->nd", right, c[part])

@@ -96,9 +96,9 @@ def residual_squares(products: Products, state: State) -> Array:
 
 def _roots(products: Products, state: State) -> list[Array]:
     """Relative Cholesky factors of the effects' covariances at the state."""
-    return products.model.layout.roots(state.eta) if state.roots is None else state.roots
+    return products.model.parameters.roots(state.theta) if state.roots is None else state.roots
 
 
 def _sigma2(products: Products, state: State) -> Array:
     """Residual variance of each chain, known or drawn."""
-    return np.asarray(np.exp(2 * products.model.layout.tau(state.eta)))
+    return np.asarray(np.exp(2 * products.model.parameters.log_sigma(state.theta)))

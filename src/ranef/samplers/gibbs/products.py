@@ -12,7 +12,7 @@ from ranef.likelihood.structures.factor_blocks import cross_block, factor_block,
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.structures.factor_blocks import CrossBlock, FactorBlock
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["Products", "products_of"]
 
@@ -42,7 +42,7 @@ class Products:
         level; only factors whose columns are all among the fixed effects.
     """
 
-    model: Model
+    model: ModelSpec
     turn: Array
     precision: Array
     prior_best: Array
@@ -59,7 +59,7 @@ class Products:
         return len(self.precision)
 
 
-def products_of(model: Model) -> Products:
+def products_of(model: ModelSpec) -> Products:
     """Compute the cross-products once for all sweeps.
 
     Parameters

@@ -8,76 +8,78 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common.progress import track
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.samplers.gibbs.linear_steps import draw_coefficients, draw_effects, translate
 from ranef.samplers.gibbs.products import products_of
 from ranef.samplers.gibbs.state import dispersed, given
 from ranef.samplers.gibbs.variance_steps import draw_residual, draw_scale, draw_term
-from ranef.samplers.sample import Sample
+from ranef.samplers.sample import PosteriorSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.gibbs.products import Products
     from ranef.samplers.gibbs.state import State
-    from ranef.samplers.sample import Request
+    from ranef.samplers.sample import SamplerSettings
 
     Step = Callable[[State, np.random.Generator], State]
 
 __all__ = ["sample_gibbs", "steps_of"]
 
 
-def sample_gibbs(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+def sample_gibbs(
+    model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+) -> PosteriorSample:
     """Run the full conditionals in turn: coefficients, each factor's effects, the variances.
 
     Parameters
     ----------
     model
         Data and priors.
-    request
+    settings
         How many draws, chains and warm-up sweeps, and where to start.
     rng
         Source of random numbers.
 
     Returns
     -------
-    Sample
+    PosteriorSample
 
     Notes
     -----
     A random intercept's conditional is `b_i ~ N(V m (ybar_i - …) / sigma^2, V)` with
     `V = 1 / (1/sigma_b^2 + m/sigma^2)`; with several columns the same holds with matrices.
     """
-    design, layout, chains = model.design, model.layout, request.chains
-    kept = request.draws // chains
+    design, parameters, chains = model.design, model.parameters, settings.chains
+    kept = settings.draws // chains
     products = products_of(model)
     steps = steps_of(products)
-    if request.start is None:
+    if settings.start is None:
         state = dispersed(products, chains, rng)
     else:
-        state = given(products, chains, request.start)
-        steps = steps[::-1] if request.start.backward else steps
-    out_eta = np.empty((chains, kept, layout.size))
+        state = given(products, chains, settings.start)
+        steps = steps[::-1] if settings.start.backward else steps
+    out_eta = np.empty((chains, kept, parameters.size))
     out_beta = np.empty((chains, kept, products.p))
-    names = [name for term in layout.terms for name in term.names]
+    names = [name for term in parameters.terms for name in term.names]
     moments: dict[str, list[Array]] = {name: [np.zeros(1), np.zeros(1)] for name in names}
     stored = {
         name: np.empty((chains, kept, design.factors[t.factor].levels))
-        for t in layout.terms
+        for t in parameters.terms
         for name in t.names
-        if name in request.effects
+        if name in settings.effects
     }
-    for sweep in track(range(request.warmup + kept), "Gibbs", show=request.progress):
+    for sweep in track(range(settings.warmup + kept), "Gibbs", show=settings.progress):
         for step in steps:
             state = step(state, rng)
-        at = sweep - request.warmup
+        at = sweep - settings.warmup
         if at < 0:
             continue
-        out_eta[:, at], out_beta[:, at] = state.eta, state.beta
-        for term in layout.terms:
+        out_eta[:, at], out_beta[:, at] = state.theta, state.beta
+        for term in parameters.terms:
             for j, name in zip(term.place, term.names, strict=True):
                 effect = state.effects[term.factor][:, :, j]
                 moments[name][0] = moments[name][0] + effect.sum(axis=0)
@@ -100,47 +102,47 @@ def steps_of(products: Products) -> list[Step]:
     list of callable
         Functions of a state and a source of random numbers that give the next state.
     """
-    layout = products.model.layout
+    parameters = products.model.parameters
     factors = range(len(products.blocks))
     steps: list[Step] = [partial(draw_coefficients, products)] if products.p else []
     steps += [partial(draw_effects, products, f) for f in factors]
     steps += [partial(translate, products, f) for f in products.moves]
-    for i, term in enumerate(layout.terms):
-        if layout.shares is None or term.correlations:
+    for i, term in enumerate(parameters.terms):
+        if parameters.shares is None or term.correlations:
             steps.append(partial(draw_term, products, i))
         else:
             # Their prior ties them together, so their order matters and each is a step.
             steps += [partial(draw_scale, products, i, j) for j in range(len(term.place))]
-    if layout.sigma is not None:
+    if parameters.sigma is not None:
         steps.append(partial(draw_residual, products))
     return steps
 
 
-def _log_density(model: Model, eta: Array) -> Array:
+def _log_density(model: ModelSpec, theta: Array) -> Array:
     """Log joint density of the variance parameters and the data, as exact draws record it."""
     if model.random_intercept:
-        tau = model.layout.tau(eta)
-        return RandomIntercept(model).log_density(2 * (eta[:, 0] - tau), tau)
-    return Mixed(model).log_density(eta)
+        log_sigma = model.parameters.log_sigma(theta)
+        return RandomIntercept(model).log_density(2 * (theta[:, 0] - log_sigma), log_sigma)
+    return MarginalPosterior(model).log_density(theta)
 
 
 def _collect(
-    model: Model,
-    eta: Array,
+    model: ModelSpec,
+    theta: Array,
     beta: Array,
     moments: dict[str, list[Array]],
     stored: dict[str, Array],
-) -> Sample:
+) -> PosteriorSample:
     """Label the draws."""
-    chains, kept, d = eta.shape
-    flat = eta.reshape(-1, d)
+    chains, kept, d = theta.shape
+    flat = theta.reshape(-1, d)
     n = chains * kept
     means = {k: v[0] / n for k, v in moments.items()}
-    return Sample(
-        sigma=None if model.layout.sigma is None else np.exp(eta[:, :, -1]),
-        scales={k: v.reshape(chains, kept) for k, v in model.layout.scales(flat).items()},
+    return PosteriorSample(
+        sigma=None if model.parameters.sigma is None else np.exp(theta[:, :, -1]),
+        scales={k: v.reshape(chains, kept) for k, v in model.parameters.scales(flat).items()},
         correlations={
-            k: v.reshape(chains, kept, -1) for k, v in model.layout.correlations(flat).items()
+            k: v.reshape(chains, kept, -1) for k, v in model.parameters.correlations(flat).items()
         },
         beta=model.design.beta_ls + beta,
         log_density=_log_density(model, flat).reshape(chains, kept),

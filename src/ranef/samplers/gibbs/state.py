@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.priors import ScalePrior
     from ranef.samplers.gibbs.products import Products
-    from ranef.samplers.sample import Start
+    from ranef.samplers.sample import InitialState
 
 __all__ = ["State", "dispersed", "given"]
 
@@ -22,17 +22,17 @@ class State:
 
     Attributes
     ----------
-    eta
-        Vector of `ranef.mixed_model.parameters.Layout`, shape (chains, d).
+    theta
+        Vector of `ranef.mixed_model.parameters.ParameterVector`, shape (chains, d).
     beta
         Coefficients in the coordinates of `Products`, shape (chains, p).
     effects
         Effects of each factor, shape (chains, G, q).
     roots
-        Relative Cholesky factors at eta, once a step has needed them; None from when eta moves.
+        Relative Cholesky factors at theta, once a step has needed them; None from when theta moves.
     """
 
-    eta: Array
+    theta: Array
     beta: Array
     effects: tuple[Array, ...]
     roots: list[Array] | None = None
@@ -55,23 +55,23 @@ def dispersed(products: Products, chains: int, rng: np.random.Generator) -> Stat
     State
         Effects and coefficients are zero.
     """
-    layout = products.model.layout
+    parameters = products.model.parameters
     spread = products.gram[-1, -1] / products.model.design.count.sum()
-    eta = np.zeros((chains, layout.size))
-    if layout.sigma is not None:
+    theta = np.zeros((chains, parameters.size))
+    if parameters.sigma is not None:
         begin = 0.5 * np.log(spread) + rng.normal(0, 0.25, chains)
-        eta[:, -1] = _inside(layout.sigma, begin)
-    for term, (log_sd, _) in zip(layout.terms, layout.split(eta), strict=True):
+        theta[:, -1] = _inside(parameters.sigma, begin)
+    for term, (log_sd, _) in zip(parameters.terms, parameters.split(theta), strict=True):
         ZZ = products.blocks[term.factor].ZZ
         sizes = np.array([_column_size(ZZ, j) for j in term.place])
         log_sd[:] = 0.5 * np.log(spread) - np.log(sizes) + rng.normal(-0.7, 0.7, log_sd.shape)
         for j, prior in enumerate(term.scales):
             log_sd[:, j] = _inside(prior, log_sd[:, j])
     effects = tuple(np.zeros((chains, *block.ZZ.shape[:2])) for block in products.blocks)
-    return State(eta, np.zeros((chains, products.p)), effects)
+    return State(theta, np.zeros((chains, products.p)), effects)
 
 
-def given(products: Products, chains: int, start: Start) -> State:
+def given(products: Products, chains: int, start: InitialState) -> State:
     """Start every chain where the request says.
 
     Parameters
@@ -93,7 +93,7 @@ def given(products: Products, chains: int, start: Start) -> State:
     def every(values: Array) -> Array:
         return np.broadcast_to(values, (chains, *values.shape[1:])).copy()
 
-    return State(every(start.eta), every(beta), tuple(every(b) for b in start.effects))
+    return State(every(start.theta), every(beta), tuple(every(b) for b in start.effects))
 
 
 def _column_size(ZZ: Array, j: int) -> float:

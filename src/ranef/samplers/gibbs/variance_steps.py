@@ -33,9 +33,9 @@ _STEPS = 3
 
 def draw_term(products: Products, term: int, state: State, rng: np.random.Generator) -> State:
     """Update all SDs of a term, and its correlations if it has any."""
-    layout, eta = products.model.layout, state.eta.copy()
-    prior = layout.terms[term]
-    log_sd, z = layout.split(eta)[term]
+    parameters, theta = products.model.parameters, state.theta.copy()
+    prior = parameters.terms[term]
+    log_sd, z = parameters.split(theta)[term]
     squares, G = _squares(products, term, state)
     if prior.wishart is not None:
         for c, square in enumerate(squares):
@@ -43,47 +43,47 @@ def draw_term(products: Products, term: int, state: State, rng: np.random.Genera
     elif prior.correlations:
 
         def log_prior(sds: Array, zs: Array) -> Array:
-            if layout.shares is None:
+            if parameters.shares is None:
                 return prior.log_prior(sds, zs)
-            moved = eta.copy()
-            part = layout.split(moved)[term]
+            moved = theta.copy()
+            part = parameters.split(moved)[term]
             part[0][:], part[1][:] = sds, zs
-            return layout.log_prior(moved)
+            return parameters.log_prior(moved)
 
         log_sd[:], z[:] = _walk(log_prior, log_sd, z, squares, G, rng)
     else:
         for j, scale in enumerate(prior.scales):
             log_sd[:, j] = _draw_log_sd(scale, log_sd[:, j], G, squares[:, j, j], rng)
-    return replace(state, eta=eta, roots=None)
+    return replace(state, theta=theta, roots=None)
 
 
 def draw_scale(
     products: Products, term: int, column: int, state: State, rng: np.random.Generator
 ) -> State:
     """Update one SD of an uncorrelated term under a prior that joins all SDs."""
-    layout = products.model.layout
+    parameters = products.model.parameters
     squares, G = _squares(products, term, state)
-    at = sum(len(t.place) + t.correlations for t in layout.terms[:term]) + column
-    eta = _move(layout.log_prior, state.eta, at, G, squares[:, column, column], rng)
-    return replace(state, eta=eta, roots=None)
+    at = sum(len(t.place) + t.correlations for t in parameters.terms[:term]) + column
+    theta = _move(parameters.log_prior, state.theta, at, G, squares[:, column, column], rng)
+    return replace(state, theta=theta, roots=None)
 
 
 def draw_residual(products: Products, state: State, rng: np.random.Generator) -> State:
     """Update the residual SD given coefficients and effects."""
-    layout, N = products.model.layout, products.model.design.N
+    parameters, N = products.model.parameters, products.model.design.N
     rest = residual_squares(products, state)
-    if layout.shares is not None:
-        eta = _move(layout.log_prior, state.eta, layout.size - 1, N, rest, rng)
-        return replace(state, eta=eta, roots=None)
-    assert layout.sigma is not None
-    eta = state.eta.copy()
-    eta[:, -1] = _draw_log_sd(layout.sigma, eta[:, -1], N, rest, rng)
-    return replace(state, eta=eta, roots=None)
+    if parameters.shares is not None:
+        theta = _move(parameters.log_prior, state.theta, parameters.size - 1, N, rest, rng)
+        return replace(state, theta=theta, roots=None)
+    assert parameters.sigma is not None
+    theta = state.theta.copy()
+    theta[:, -1] = _draw_log_sd(parameters.sigma, theta[:, -1], N, rest, rng)
+    return replace(state, theta=theta, roots=None)
 
 
 def _squares(products: Products, term: int, state: State) -> tuple[Array, int]:
     """Cross-products (chains, q, q) of a term's effects, and the number of levels."""
-    prior = products.model.layout.terms[term]
+    prior = products.model.parameters.terms[term]
     own = state.effects[prior.factor][:, :, list(prior.place)]
     return np.einsum("cgi,cgj->cij", own, own), own.shape[1]
 
@@ -121,20 +121,20 @@ def _walk(
 
 def _move(
     log_prior: Callable[[Array], Array],
-    eta: Array,
+    theta: Array,
     at: int,
     n: int,
     squares: Array,
     rng: np.random.Generator,
 ) -> Array:
-    """Update one log SD, a column of eta (chains, d), under any joint prior.
+    """Update one log SD, a column of theta (chains, d), under any joint prior.
 
     Proposals follow the n deviations' own likelihood, so the prior alone decides.
     """
-    moved = eta.copy()
+    moved = theta.copy()
     moved[:, at] = 0.5 * np.log(squares / 2 / rng.standard_gamma(n / 2, len(squares)))
-    accepted = np.log(rng.random(len(squares))) < log_prior(moved) - log_prior(eta)
-    return np.where(accepted[:, None], moved, eta)
+    accepted = np.log(rng.random(len(squares))) < log_prior(moved) - log_prior(theta)
+    return np.where(accepted[:, None], moved, theta)
 
 
 def _draw_log_sd(

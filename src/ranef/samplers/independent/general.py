@@ -17,35 +17,39 @@ from scipy.special import logsumexp
 from ranef.cells.orthonormal import column_sizes
 from ranef.common.progress import status
 from ranef.common.random_streams import split_stream
-from ranef.likelihood.posterior import LARGEST_RATIO, Mixed
+from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior
 from ranef.mixed_model.model import perfect_fit
 from ranef.numerics.metropolis import START, run_chain
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
-from ranef.samplers.complete import draw_given
+from ranef.samplers.complete import complete_draws
 from ranef.samplers.independent.interpolate import interpolate, is_expensive
 from ranef.samplers.independent.mixture import NARROW, WIDE, fit_mixture
-from ranef.samplers.independent.tails import Warp
+from ranef.samplers.independent.tails import TailTransform
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import Model
-    from ranef.samplers.sample import Request, Sample
+    from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 __all__ = ["refuse_perfect_fit", "sample_independent", "starts"]
 
 
 def sample_independent(
-    model: Model, request: Request, rng: np.random.Generator, *, interpolated: bool = True
-) -> Sample:
+    model: ModelSpec,
+    settings: SamplerSettings,
+    rng: np.random.Generator,
+    *,
+    interpolated: bool = True,
+) -> PosteriorSample:
     """Draw independently from the posterior of any Gaussian mixed model.
 
     Parameters
     ----------
     model
         Data and priors.
-    request
-        How many draws. They are independent; chains are only their layout.
+    settings
+        How many draws. They are independent; chains are only their shape.
     rng
         Source of random numbers.
     interpolated
@@ -53,7 +57,7 @@ def sample_independent(
 
     Returns
     -------
-    Sample
+    PosteriorSample
 
     Raises
     ------
@@ -62,47 +66,50 @@ def sample_independent(
     DataError
         If known standard errors are too small beside the group effects for double precision.
     """
-    target = Mixed(model)
-    layout = (request.chains, request.draws // request.chains)
-    n = layout[0] * layout[1]
+    target = MarginalPosterior(model)
+    shape = (settings.chains, settings.draws // settings.chains)
+    n = shape[0] * shape[1]
     begin, error = starts(model), None
     if interpolated and is_expensive(target):
-        with status("Interpolating the likelihood") if request.progress else nullcontext():
+        with status("Interpolating the likelihood") if settings.progress else nullcontext():
             target, mode, error = interpolate(target, begin[0])
         begin = [mode]
-    if model.layout.sigma is None and not np.isfinite(target.log_density(np.stack(begin))).any():
+    if (
+        model.parameters.sigma is None
+        and not np.isfinite(target.log_density(np.stack(begin))).any()
+    ):
         raise perfect_fit(None)
-    bounds = bounds_of(model.layout)
+    bounds = bounds_of(model.parameters)
 
     def opened(v: Array) -> Array:
         value = target.log_density_inside(bounds.inside(v))
-        return np.asarray(value + bounds.log_slope(v)[0].sum(axis=1))
+        return np.asarray(value + bounds.log_jacobian(v)[0].sum(axis=1))
 
     modes = find_modes(opened, list(bounds.outside(np.stack(begin))))
     refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
-    warp = Warp(bounds, modes[0][0])
+    warp = TailTransform(bounds, modes[0][0])
 
     def log_f(y: Array) -> Array:
-        return np.asarray(target.log_density_inside(warp.inside(y)) + warp.log_slope(y))
+        return np.asarray(target.log_density_inside(warp.inside(y)) + warp.log_jacobian(y))
 
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     tails = WIDE if target.surrogate is None else NARROW
     mixture = fit_mixture(log_f, [warp.outside(*m) for m in modes], streams[0], tails=tails)
     y = mixture.draw(streams[1], n + START)
-    eta = warp.inside(y)
-    log_f_eta = target.log_density(eta)
-    log_w = log_f_eta + warp.log_slope(y) - mixture.log_density(y)
+    theta = warp.inside(y)
+    log_f_eta = target.log_density(theta)
+    log_w = log_f_eta + warp.log_jacobian(y) - mixture.log_density(y)
     kept = run_chain(log_w, streams[2], streams[3])
-    eta = eta[kept]
-    sample = draw_given(target, request, eta, log_f_eta[kept], streams[4:])
+    theta = theta[kept]
+    sample = complete_draws(target, settings, theta, log_f_eta[kept], streams[4:])
     log_mass = float(logsumexp(log_w) - np.log(len(log_w)))
     # Delta method: the standard error of a logarithm is the relative one of the mean weight.
     spread = np.expm1(logsumexp(2 * log_w) + np.log(len(log_w)) - 2 * logsumexp(log_w))
     return replace(
         sample,
-        accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
-        log_weight=log_w[START:].reshape(layout),
+        accepted=(np.diff(kept, prepend=-1) != 0).reshape(shape),
+        log_weight=log_w[START:].reshape(shape),
         log_mass=log_mass,
         log_mass_error=float(np.sqrt(max(spread, 0.0) / len(log_w))) + (error or 0.0),
         log_marginal_likelihood=log_mass if model.proper else None,
@@ -110,21 +117,21 @@ def sample_independent(
     )
 
 
-def _spread(model: Model) -> float:
+def _spread(model: ModelSpec) -> float:
     """Residual SD of the response about the fixed effects alone."""
     design = model.design
     y = design.mean[:, -1]
     return float(np.sqrt((design.within[-1, -1] + design.count @ y**2) / design.count.sum()))
 
 
-def refuse_perfect_fit(model: Model, mode: Array) -> None:
+def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
     """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
-    ratios = model.layout.split(model.layout.relative(mode[None]))
+    ratios = model.parameters.split(model.parameters.relative(mode[None]))
     if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
-        raise perfect_fit(model.layout.sigma)
+        raise perfect_fit(model.parameters.sigma)
 
 
-def starts(model: Model) -> list[Array]:
+def starts(model: ModelSpec) -> list[Array]:
     """Two places to climb from: moderate group effects, and nearly none.
 
     Parameters
@@ -137,17 +144,17 @@ def starts(model: Model) -> list[Array]:
     list of numpy.ndarray
         Parameter vectors, shape (d,).
     """
-    design, layout = model.design, model.layout
+    design, parameters = model.design, model.parameters
     spread = _spread(model)
     size = np.maximum(column_sizes(design), 1e-300)
     out = []
     for share in (0.5, 0.02):
-        eta: list[float] = []
-        for term in layout.terms:
+        theta: list[float] = []
+        for term in parameters.terms:
             block = design.factors[term.factor].columns
-            eta += [np.log(share * spread / size[block[j]]) for j in term.place]
-            eta += [0.0] * term.correlations
-        if layout.sigma is not None:
-            eta.append(np.log(0.7 * spread))
-        out.append(np.array(eta))
+            theta += [np.log(share * spread / size[block[j]]) for j in term.place]
+            theta += [0.0] * term.correlations
+        if parameters.sigma is not None:
+            theta.append(np.log(0.7 * spread))
+        out.append(np.array(theta))
     return out

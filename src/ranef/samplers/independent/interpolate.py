@@ -9,7 +9,7 @@ from scipy import optimize
 
 from ranef.likelihood.interpolation.boxes import MOST_RATIOS, LogBox, PlainBox
 from ranef.likelihood.interpolation.surrogate import fit_surrogate
-from ranef.likelihood.posterior import Mixed
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.modes import hessian
 from ranef.samplers.proposal_quality import LARGEST_ERROR
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.interpolation.boxes import Box
     from ranef.likelihood.interpolation.surrogate import Surrogate
-    from ranef.mixed_model.parameters import Layout
+    from ranef.mixed_model.parameters import ParameterVector
 
 __all__ = ["interpolate", "is_expensive"]
 
@@ -39,7 +39,7 @@ _REACH = np.geomspace(0.04, 8.0, 22)
 _SMALL = 0.25
 
 
-def is_expensive(target: Mixed) -> bool:
+def is_expensive(target: MarginalPosterior) -> bool:
     """Say whether thousands of evaluations would take too long.
 
     By a count of operations, not by the clock: the same data and seed give the same draws on a busy
@@ -55,10 +55,10 @@ def is_expensive(target: Mixed) -> bool:
     bool
     """
     affordable = target.structure.cost * _EVALUATIONS <= _PATIENCE
-    return not affordable and target.layout.ratios <= MOST_RATIOS
+    return not affordable and target.parameters.ratios <= MOST_RATIOS
 
 
-def interpolate(target: Mixed, start: Array) -> tuple[Mixed, Array, float]:
+def interpolate(target: MarginalPosterior, start: Array) -> tuple[MarginalPosterior, Array, float]:
     """Find the mode with few evaluations and interpolate the likelihood around it.
 
     Parameters
@@ -70,80 +70,80 @@ def interpolate(target: Mixed, start: Array) -> tuple[Mixed, Array, float]:
 
     Returns
     -------
-    target : Mixed
+    target : MarginalPosterior
         The same posterior over the interpolated likelihood.
     mode : numpy.ndarray
         Shape (d,).
     error : float
         Largest error of the log likelihood at fresh points, in nats.
     """
-    layout, step = target.layout, 1e-4
-    best = {"tau": float(layout.tau(start[None])[0])}
+    parameters, step = target.parameters, 1e-4
+    best = {"log_sigma": float(parameters.log_sigma(start[None])[0])}
 
-    def over_tau(phi: Array) -> tuple[Array, Array]:
+    def over_sigma(relative: Array) -> tuple[Array, Array]:
         """Maximum over log sigma at each point (n, K), and where it lies; no new likelihoods."""
-        parts = target.ratio_sums(phi)
+        parts = target.ratio_sums(relative)
         profile = target.coefficients.profile(*parts)
-        tau = np.full(len(phi), best["tau"])
-        if layout.sigma is None:
-            return target.log_density(layout.absolute(phi, tau), profile), tau
+        log_sigma = np.full(len(relative), best["log_sigma"])
+        if parameters.sigma is None:
+            return target.log_density(parameters.absolute(relative, log_sigma), profile), log_sigma
         width = 3.0
         for _ in range(9):
-            grid = tau[:, None] + np.linspace(-width, width, 13)
+            grid = log_sigma[:, None] + np.linspace(-width, width, 13)
             values = np.column_stack(
-                [target.log_density(layout.absolute(phi, t), profile) for t in grid.T]
+                [target.log_density(parameters.absolute(relative, t), profile) for t in grid.T]
             )
-            tau = grid[np.arange(len(phi)), values.argmax(axis=1)]
+            log_sigma = grid[np.arange(len(relative)), values.argmax(axis=1)]
             width /= 4
-        return values.max(axis=1), tau
+        return values.max(axis=1), log_sigma
 
-    def climb(phi: Array) -> tuple[float, Array]:
-        around = np.vstack([phi, phi + step * np.eye(len(phi))])
-        values, tau = over_tau(around)
-        best["tau"] = float(tau[0])
+    def climb(relative: Array) -> tuple[float, Array]:
+        around = np.vstack([relative, relative + step * np.eye(len(relative))])
+        values, log_sigma = over_sigma(around)
+        best["log_sigma"] = float(log_sigma[0])
         return -float(values[0]), -(values[1:] - values[0]) / step
 
-    phi0 = layout.relative(start[None])[0]
+    phi0 = parameters.relative(start[None])[0]
     made = optimize.minimize(climb, phi0, jac=True, method="BFGS", options={"gtol": 0.05})
     center = made.x
-    curved = -hessian(lambda p: over_tau(p)[0], center, step=0.02)
+    curved = -hessian(lambda p: over_sigma(p)[0], center, step=0.02)
     values, vectors = np.linalg.eigh(curved)
     root = vectors / np.sqrt(np.maximum(values, 0.2))
-    tau = np.array([over_tau(center[None])[1][0]])
+    log_sigma = np.array([over_sigma(center[None])[1][0]])
 
     def score(log_det: Array, U: Array) -> Array:
         profile = target.coefficients.profile(log_det, U)
-        return target.coefficients.core(profile, np.repeat(tau, len(log_det)))
+        return target.coefficients.core(profile, np.repeat(log_sigma, len(log_det)))
 
     def interpolated(box: Box) -> tuple[Surrogate, float]:
         return fit_surrogate(target.ratio_sums, box, center, score)
 
     spread = np.sqrt(np.diag(root @ root.T))
-    loose = bool((spread[_scales(layout)] > _LOOSE).any())
+    loose = bool((spread[_scales(parameters)] > _LOOSE).any())
     error = np.inf
     if not loose:
         surrogate, error = interpolated(LogBox(center, root))
     if error > LARGEST_ERROR:
         surrogate, error = interpolated(
-            _plain_box(lambda phi: over_tau(phi)[0], center, spread, layout)
+            _plain_box(lambda relative: over_sigma(relative)[0], center, spread, parameters)
         )
-    mode = layout.absolute(center[None], tau)[0]
-    return Mixed(target.model, target.structure, surrogate), mode, error
+    mode = parameters.absolute(center[None], log_sigma)[0]
+    return MarginalPosterior(target.model, target.structure, surrogate), mode, error
 
 
-def _scales(layout: Layout) -> NDArray[np.bool_]:
+def _scales(parameters: ParameterVector) -> NDArray[np.bool_]:
     """Which of the variance ratios are SDs, the others correlations; shape (K,)."""
-    marks = np.zeros((1, layout.size))
-    for log_sd, _ in layout.split(marks):
+    marks = np.zeros((1, parameters.size))
+    for log_sd, _ in parameters.split(marks):
         log_sd[:] = 1.0
-    return np.asarray(marks[0, : layout.ratios] > 0)
+    return np.asarray(marks[0, : parameters.ratios] > 0)
 
 
 def _plain_box(
-    log_f: Callable[[Array], Array], center: Array, spread: Array, layout: Layout
+    log_f: Callable[[Array], Array], center: Array, spread: Array, parameters: ParameterVector
 ) -> PlainBox:
     """Box in SDs and correlations around the mode (K,), as wide as the posterior log_f."""
-    scale = _scales(layout)
+    scale = _scales(parameters)
     # Of an SD that may be zero the curvature at the mode says little.
     width = np.where(scale & (spread > _LOOSE), 0.0, _WIDTH * spread)
     low = np.minimum(_edges(log_f, center, -1.0), center - width)
@@ -152,8 +152,8 @@ def _plain_box(
     plain_high = np.where(scale, np.exp(high), np.tanh(high))
     vanishing = scale & (low < center + np.log(_SMALL))
     plain_low[vanishing] = 0.0
-    at = np.arange(layout.size)[None].astype(float)
-    for log_sd, z in layout.split(at):
+    at = np.arange(parameters.size)[None].astype(float)
+    for log_sd, z in parameters.split(at):
         # Beside an SD of zero a correlation may be anything.
         if vanishing[log_sd.astype(int)].any():
             plain_low[z.astype(int)], plain_high[z.astype(int)] = -1.0, 1.0

@@ -18,16 +18,16 @@ from ranef.numerics.conditional_quadrature import integrate_conditional
 from ranef.numerics.metropolis import START, run_chain
 from ranef.numerics.quadrature import integrate_line
 from ranef.samplers.independent.random_intercept_effects import draw_effects, effect_moments
-from ranef.samplers.sample import Points, Sample
+from ranef.samplers.sample import Points, PosteriorSample
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.coefficients import Profile
-    from ranef.mixed_model.model import Model
+    from ranef.mixed_model.model import ModelSpec
     from ranef.numerics.conditional_quadrature import Conditional
     from ranef.numerics.quadrature import Line
     from ranef.priors import ScalePrior
-    from ranef.samplers.sample import Request
+    from ranef.samplers.sample import SamplerSettings
 
     Streams = list[np.random.Generator]
     Proposals = tuple[Array, Array, Profile, Array, Points, Line]
@@ -35,50 +35,54 @@ if TYPE_CHECKING:
 __all__ = ["sample_ratio"]
 
 
-def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sample:
+def sample_ratio(
+    model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+) -> PosteriorSample:
     """Draw independently from the posterior.
 
     Parameters
     ----------
     model
         Data and priors.
-    request
-        How many draws. They are independent; chains are only their layout.
+    settings
+        How many draws. They are independent; chains are only their shape.
     rng
         Source of random numbers.
 
     Returns
     -------
-    Sample
+    PosteriorSample
     """
     target = RandomIntercept(model)
-    layout = (request.chains, request.draws // request.chains)
-    n = layout[0] * layout[1]
+    shape = (settings.chains, settings.draws // settings.chains)
+    n = shape[0] * shape[1]
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     propose = _conjugate if target.conjugate else _general
     if target.sigma is None:
         propose = _known
-    rho, tau, profile, log_w, points, line = propose(target, n + START, streams[:2])
+    log_ratio, log_sigma, profile, log_w, points, line = propose(target, n + START, streams[:2])
     kept = run_chain(log_w, streams[2], streams[3])
-    rho, tau = rho[kept], tau[kept]
+    log_ratio, log_sigma = log_ratio[kept], log_sigma[kept]
     profile = profile.take(kept)
-    mean, root = target.coefficient_moments(profile, tau)
+    mean, root = target.coefficient_moments(profile, log_sigma)
     z = streams[4].standard_normal(mean.shape)
     internal = mean + np.einsum("nij,nj->ni", root, z)
-    name = model.layout.terms[0].names[0]
+    name = model.parameters.terms[0].names[0]
     drawn = {}
-    if name in request.effects:
-        drawn[name] = draw_effects(target, rho, tau, internal, streams[5]).reshape(*layout, -1)
-    return Sample(
-        sigma=None if target.sigma is None else np.exp(tau).reshape(layout),
-        scales={name: np.exp(tau + 0.5 * rho).reshape(layout)},
+    if name in settings.effects:
+        drawn[name] = draw_effects(target, log_ratio, log_sigma, internal, streams[5]).reshape(
+            *shape, -1
+        )
+    return PosteriorSample(
+        sigma=None if target.sigma is None else np.exp(log_sigma).reshape(shape),
+        scales={name: np.exp(log_sigma + 0.5 * log_ratio).reshape(shape)},
         correlations={},
-        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*layout, -1),
-        log_density=target.log_density(rho, tau, profile).reshape(layout),
-        accepted=(np.diff(kept, prepend=-1) != 0).reshape(layout),
-        log_weight=log_w[START:].reshape(layout),
-        moments={name: effect_moments(target, points)} if request.moments else {},
+        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
+        log_density=target.log_density(log_ratio, log_sigma, profile).reshape(shape),
+        accepted=(np.diff(kept, prepend=-1) != 0).reshape(shape),
+        log_weight=log_w[START:].reshape(shape),
+        moments={name: effect_moments(target, points)} if settings.moments else {},
         effects=drawn,
         structure="one factor, groups of equal size together",
         points=points,
@@ -89,46 +93,46 @@ def sample_ratio(model: Model, request: Request, rng: np.random.Generator) -> Sa
 
 
 def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
-    """Propose where rho alone needs sampling and sigma^2 given rho is inverse gamma."""
+    """Propose where log_ratio alone needs sampling and sigma^2 given log_ratio is inverse gamma."""
     line = integrate_line(target.log_density_ratio)
-    rho, log_q = line.proposal.draw(rng[0].random(n))
-    profile = target.profile(rho)
-    log_f = target.log_density_ratio(rho, profile)
-    shape, rate = target.residual_variance(rho, profile)
-    tau = 0.5 * np.log(rate / rng[1].standard_gamma(shape, n))
+    log_ratio, log_q = line.proposal.draw(rng[0].random(n))
+    profile = target.profile(log_ratio)
+    log_f = target.log_density_ratio(log_ratio, profile)
+    shape, rate = target.residual_variance(log_ratio, profile)
+    log_sigma = 0.5 * np.log(rate / rng[1].standard_gamma(shape, n))
     node = target.profile(line.x)
     shape, rate = target.residual_variance(line.x, node)
     # Where the shape is at most one the mean is infinite; so is the effects' variance.
     variance = rate / (shape - 1) if shape > 1 else np.full_like(rate, np.inf)
     points = Points(line.x, 0.5 * np.log(variance), line.weight, variance)
-    return rho, tau, profile, log_f - log_q, points, line
+    return log_ratio, log_sigma, profile, log_f - log_q, points, line
 
 
 def _known(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
-    """Propose rho where sigma is known and rho is the only variance parameter."""
-    known = target.model.layout.known
+    """Propose log_ratio where sigma is known and log_ratio is the only variance parameter."""
+    known = target.model.parameters.known
 
     def log_density(s: Array) -> Array:
-        rho, log_slope = _stretch(target.group, known, s)
-        return target.log_density(rho, np.full(len(rho), known)) + log_slope
+        log_ratio, log_jacobian = _stretch(target.group, known, s)
+        return target.log_density(log_ratio, np.full(len(log_ratio), known)) + log_jacobian
 
     line = integrate_line(log_density)
     s, log_q = line.proposal.draw(rng[0].random(n))
-    rho, log_slope = _stretch(target.group, known, s)
-    profile, tau = target.profile(rho), np.full(n, known)
-    log_w = target.log_density(rho, tau, profile) + log_slope - log_q
+    log_ratio, log_jacobian = _stretch(target.group, known, s)
+    profile, log_sigma = target.profile(log_ratio), np.full(n, known)
+    log_w = target.log_density(log_ratio, log_sigma, profile) + log_jacobian - log_q
     node = np.full(len(line.x), known)
     points = Points(_stretch(target.group, known, line.x)[0], node, line.weight, np.exp(2 * node))
-    return rho, tau, profile, log_w, points, line
+    return log_ratio, log_sigma, profile, log_w, points, line
 
 
-def _stretch(prior: ScalePrior, tau: float, s: Array) -> tuple[Array, Array]:
-    """Map the whole line onto the rho that the prior's support leaves; log of d rho / ds.
+def _stretch(prior: ScalePrior, log_sigma: float, s: Array) -> tuple[Array, Array]:
+    """Map the line onto the log_ratio that the prior's support leaves; log of d log_ratio / ds.
 
     A hard bound (a uniform prior) would put a kink into the density, which panels cannot follow.
     """
     with np.errstate(divide="ignore"):
-        low, high = 2 * (np.log(prior.support) - tau)
+        low, high = 2 * (np.log(prior.support) - log_sigma)
     if np.isinf(low) and np.isinf(high):
         return s, np.zeros_like(s)
     if np.isinf(low):
@@ -140,42 +144,42 @@ def _stretch(prior: ScalePrior, tau: float, s: Array) -> tuple[Array, Array]:
 
 
 def _general(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
-    """Propose rho from its marginal by nested quadrature, tau from a table at the nearest rho."""
-    line = integrate_line(lambda rho: _given(target, rho).log_mass, tolerance=1e-8)
-    rho, log_q = line.proposal.draw(rng[0].random(n))
+    """Propose log_ratio by nested quadrature, log_sigma from a table at the nearest log_ratio."""
+    line = integrate_line(lambda log_ratio: _given(target, log_ratio).log_mass, tolerance=1e-8)
+    log_ratio, log_q = line.proposal.draw(rng[0].random(n))
     near = line.weight > 1e-14
     at, weight = line.x[near], line.weight[near]
     given = _given(target, at)
-    right = np.clip(np.searchsorted(at, rho), 1, len(at) - 1)
-    row = right - (rho - at[right - 1] < at[right] - rho)
-    center, below, above = _place(target, given, at, rho, row)
+    right = np.clip(np.searchsorted(at, log_ratio), 1, len(at) - 1)
+    row = right - (log_ratio - at[right - 1] < at[right] - log_ratio)
+    center, below, above = _place(target, given, at, log_ratio, row)
     t, log_t = given.table.draw(rng[1].random(n), row)
     scale = np.where(t < 0, below, above)
-    tau = center + scale * t
-    profile = target.profile(rho)
-    log_f = target.log_density(rho, tau, profile)
+    log_sigma = center + scale * t
+    profile = target.profile(log_ratio)
+    log_f = target.log_density(log_ratio, log_sigma, profile)
     log_w = log_f - log_q - log_t + np.log(scale)
     points = _tensor(at, weight, given)
-    return rho, tau, profile, log_w, points, line
+    return log_ratio, log_sigma, profile, log_w, points, line
 
 
 def _place(
-    target: RandomIntercept, given: Conditional, at: Array, rho: Array, row: IntArray
+    target: RandomIntercept, given: Conditional, at: Array, log_ratio: Array, row: IntArray
 ) -> tuple[Array, Array, Array]:
-    """Center, and scales below and above it, that carry table rows over to rho between them.
+    """Center, and scales below and above it, that carry table rows over to log_ratio between them.
 
-    They are interpolated. Where a hard bound cuts the density of tau the side towards it is
+    They are interpolated. Where a hard bound cuts the density of log_sigma the side towards it is
     stretched, or a row with its mode at the bound moved, so that the proposal reaches exactly as
     far as the posterior.
     """
-    center = np.interp(rho, at, given.center)
-    below = np.exp(np.interp(rho, at, np.log(given.scale)))
+    center = np.interp(log_ratio, at, given.center)
+    below = np.exp(np.interp(log_ratio, at, np.log(given.scale)))
     above = below.copy()
     cut = np.isfinite(given.low[row]) | np.isfinite(given.high[row])
     if not cut.any():
         return center, below, above
     j = row[cut]
-    low, high = _bounds(target, rho[cut])
+    low, high = _bounds(target, log_ratio[cut])
     row_low, row_high, row_center, row_scale = (
         a[j] for a in (given.low, given.high, given.center, given.scale)
     )
@@ -196,36 +200,39 @@ def _place(
     return center, below, above
 
 
-def _bounds(target: RandomIntercept, rho: Array) -> tuple[Array, Array]:
-    """Support of tau at each rho that the two priors leave."""
+def _bounds(target: RandomIntercept, log_ratio: Array) -> tuple[Array, Array]:
+    """Support of log_sigma at each log_ratio that the two priors leave."""
     sigma, group = target.sigma, target.group
     assert sigma is not None
     with np.errstate(divide="ignore"):
-        low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * rho)
-        high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * rho)
+        low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * log_ratio)
+        high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * log_ratio)
     # A hair inside, so that rounding puts no node beyond a hard bound.
     return low + 1e-12, np.maximum(high - 1e-12, low + 2e-12)
 
 
-def _given(target: RandomIntercept, rho: Array) -> Conditional:
-    """Integrate tau at each rho, looking where the likelihood and where the priors put it."""
-    profile = target.profile(rho)
+def _given(target: RandomIntercept, log_ratio: Array) -> Conditional:
+    """Integrate log_sigma at each log_ratio, where the likelihood or the priors put it."""
+    profile = target.profile(log_ratio)
     sigma, group = target.sigma, target.group
     assert sigma is not None
-    low, high = _bounds(target, rho)
+    low, high = _bounds(target, log_ratio)
     guess = [0.5 * np.log(profile.rest / target.k)]
     if sigma.median is not None:
-        guess.append(np.full(len(rho), np.log(sigma.median)))
+        guess.append(np.full(len(log_ratio), np.log(sigma.median)))
     if group.median is not None:
-        guess.append(np.log(group.median) - 0.5 * rho)
+        guess.append(np.log(group.median) - 0.5 * log_ratio)
     return integrate_conditional(
-        lambda tau: target.log_density(rho, tau, profile), low, high, np.column_stack(guess)
+        lambda log_sigma: target.log_density(log_ratio, log_sigma, profile),
+        low,
+        high,
+        np.column_stack(guess),
     )
 
 
-def _tensor(rho: Array, weight: Array, given: Conditional) -> Points:
+def _tensor(log_ratio: Array, weight: Array, given: Conditional) -> Points:
     """List the product rule's nodes that carry weight."""
     joint = weight[:, None] * given.weight
     i, j = np.nonzero(joint > 1e-13)
-    tau, w = given.tau[i, j], joint[i, j]
-    return Points(rho[i], tau, w / w.sum(), np.exp(2 * tau))
+    log_sigma, w = given.log_sigma[i, j], joint[i, j]
+    return Points(log_ratio[i], log_sigma, w / w.sum(), np.exp(2 * log_sigma))

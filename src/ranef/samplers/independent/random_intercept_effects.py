@@ -21,7 +21,11 @@ _CHUNK = 4_096
 
 
 def draw_effects(
-    target: RandomIntercept, rho: Array, tau: Array, beta: Array, rng: np.random.Generator
+    target: RandomIntercept,
+    log_ratio: Array,
+    log_sigma: Array,
+    beta: Array,
+    rng: np.random.Generator,
 ) -> Array:
     """Draw every group effect given variances and coefficients.
 
@@ -29,7 +33,7 @@ def draw_effects(
     ----------
     target
         The marginal posterior.
-    rho, tau
+    log_ratio, log_sigma
         Shape (n,).
     beta
         Internal coefficients, shape (n, p).
@@ -43,10 +47,10 @@ def draw_effects(
         Shape (n, G): `b_i ~ N(s (ybar_i - xbar_i' beta), s sigma^2 / m)` with the shrinkage
         `s = r m / (1 + r m)` (mathematics.md, section 2).
     """
-    n, G, p = len(rho), len(target.mean), target.design.p
+    n, G, p = len(log_ratio), len(target.mean), target.design.p
     out = np.empty((n, G))
-    shrink = expit(rho[:, None] + np.log(target.size))
-    sd = np.exp(tau)[:, None] * np.sqrt(shrink / target.size)
+    shrink = expit(log_ratio[:, None] + np.log(target.size))
+    sd = np.exp(log_sigma)[:, None] * np.sqrt(shrink / target.size)
     balanced = len(target.size) == 1
     ybar = np.ascontiguousarray(target.mean[:, p])
     xbar = np.ascontiguousarray(target.mean[:, :p].T)
@@ -100,12 +104,12 @@ def effect_moments(target: RandomIntercept, points: Points) -> tuple[Array, Arra
     second = np.zeros((sizes, p + 1, p + 1))
     noise = np.zeros(sizes)
     spread = np.zeros((sizes, p, p))
-    for start in range(0, len(points.rho), step):
+    for start in range(0, len(points.log_ratio), step):
         part = slice(start, start + step)
-        rho, w, v = points.rho[part], points.weight[part], points.variance[part]
-        mean, root = target.coefficient_moments(target.profile(rho), points.tau[part])
-        s = target.shrinkage(rho)
-        c = np.column_stack([-mean, np.ones(len(rho))])
+        log_ratio, w, v = points.log_ratio[part], points.weight[part], points.variance[part]
+        mean, root = target.coefficient_moments(target.profile(log_ratio), points.log_sigma[part])
+        s = target.shrinkage(log_ratio)
+        c = np.column_stack([-mean, np.ones(len(log_ratio))])
         first += (s * w[:, None]).T @ c
         second += np.einsum("nd,ni,nj->dij", s**2 * w[:, None], c, c, optimize=True)
         noise += w * v @ s / target.size

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.samplers.bounds import Bounds
 
-__all__ = ["Warp"]
+__all__ = ["TailTransform"]
 
 
 @dataclass(frozen=True)
-class Warp:
+class TailTransform:
     """Elementwise map from y on the line to parameters.
 
     Attributes
@@ -38,10 +38,10 @@ class Warp:
         """Parameters at y, shape (n, d)."""
         return self.bounds.inside(self._open(y))
 
-    def log_slope(self, y: Array) -> Array:
+    def log_jacobian(self, y: Array) -> Array:
         """Logarithm of the map's Jacobian at y (n, d), shape (n,)."""
         own = np.log1p(np.abs(y - self.center)).sum(axis=1)
-        return np.asarray(own + self.bounds.log_slope(self._open(y))[0].sum(axis=1))
+        return np.asarray(own + self.bounds.log_jacobian(self._open(y))[0].sum(axis=1))
 
     def outside(self, v: Array, covariance: Array) -> tuple[Array, Array]:
         """A point v (d,) of the opened coordinates and a covariance (d, d) there, both in y."""

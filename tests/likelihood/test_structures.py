@@ -1,0 +1,293 @@
+"""Every structure's likelihood, effects and draws against dense matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import linalg
+
+import ranef.likelihood.structures.crossed as crossed_module
+from ranef.likelihood.posterior import MarginalPosterior, choose_structure
+from ranef.likelihood.structures.crossed import Crossed
+from ranef.likelihood.structures.one_factor import OneFactor
+from ranef.likelihood.structures.small_remainder import SmallRemainder
+from ranef.mixed_model.model import build_model
+from ranef.numerics.correlations import correlation_root
+
+# Labels 0, 1, 2 of crossed factors look like those of nested ones.
+pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
+
+FORMULAS = {
+    "intercept": "y ~ x + (1|g)",
+    "correlated": "y ~ x + (x|g)",
+    "independent": "y ~ x + z + (x||g)",
+    "three columns": "y ~ 1 + (x + z|g)",
+    "crossed": "y ~ x + (1|g) + (1|h)",
+    "crossed slopes": "y ~ x + (x|g) + (0 + z|h) + (1|k)",
+    "slopes on both": "y ~ x + (x|g) + (x + z|h)",
+    "nested": "y ~ 0 + x + (1|h/k)",
+    "no fixed effects": "y ~ 0 + (x|g) + (1|h)",
+}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A model with its matrices written out."""
+
+    model: Any
+    Z: np.ndarray
+    V: np.ndarray
+    weights: np.ndarray
+
+    def covariance(self, roots: list[np.ndarray]) -> np.ndarray:
+        """Covariance of all effects / sigma^2, for one draw's roots."""
+        return linalg.block_diag(
+            *[
+                np.kron(np.eye(f.levels), root @ root.T)
+                for f, root in zip(self.model.design.factors, roots, strict=True)
+            ]
+        )
+
+
+def dense(formula: str, weighted: bool, seed: int = 1) -> Dense:
+    rng = np.random.default_rng(seed)
+    n = 70
+    frame = pd.DataFrame(
+        {
+            "y": 50 + rng.normal(size=n),
+            "x": 2 + rng.normal(size=n),
+            "z": rng.normal(size=n),
+            "g": rng.integers(0, 9, n),
+            "h": rng.integers(0, 4, n),
+            "k": rng.integers(0, 3, n),
+            "w": rng.uniform(0.5, 2, n),
+        }
+    )
+    priors = dict.fromkeys(("sigma",), "half_t(2)")
+    model, columns = build_model(formula, frame, priors, "w" if weighted else None)
+    parts = []
+    for f, factor in enumerate(columns.factors):
+        z = np.column_stack([np.ones(n), columns.slopes])[:, list(model.design.factors[f].columns)]
+        for level in range(len(factor.levels)):
+            parts.append(z * (factor.codes == level)[:, None])
+    V = np.column_stack(
+        [columns.X @ model.design.T, columns.response - columns.X @ model.design.beta_ls]
+    )
+    w = columns.weights if columns.weights is not None else np.ones(n)
+    return Dense(model, np.hstack(parts), V, w)
+
+
+def some_roots(model: Any, rng: np.random.Generator, n: int = 2) -> list[np.ndarray]:
+    widths = model.parameters.widths
+    return [np.tril(rng.normal(size=(n, q, q))) for q in widths]
+
+
+def structures(model: Any) -> list[Any]:
+    design = model.design
+    return (
+        [OneFactor(design)]
+        if len(design.factors) == 1
+        else [SmallRemainder(design), Crossed(design)]
+    )
+
+
+@pytest.fixture(params=["dense", "dense, pairs not listed", "sparse"])
+def remainder(request, monkeypatch):
+    """Run crossed designs with each way to form and factor the Schur complement."""
+    if request.param == "sparse":
+        monkeypatch.setattr(crossed_module, "_DENSE", -1)
+    elif "not listed" in request.param:
+        monkeypatch.setattr(crossed_module, "_LISTED", -1)
+
+
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_likelihood_parts_equal_a_dense_normal(name, weighted):
+    made = dense(FORMULAS[name], weighted)
+    roots = some_roots(made.model, np.random.default_rng(2))
+    for structure in structures(made.model):
+        log_det, U = structure.sums(roots)
+        for i in range(2):
+            G = made.covariance([r[i] for r in roots])
+            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
+            expected = np.linalg.slogdet(C)[1] + np.log(made.weights).sum()
+            assert log_det[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+            np.testing.assert_allclose(
+                U[i], made.V.T @ np.linalg.solve(C, made.V), rtol=1e-9, atol=1e-9
+            )
+
+
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_effects_have_their_dense_conditional_mean_and_covariance(name):
+    made = dense(FORMULAS[name], weighted=True)
+    roots = some_roots(made.model, np.random.default_rng(3))
+    for structure in structures(made.model):
+        response, covariance = structure.solve(roots)
+        for i in range(2):
+            G = made.covariance([r[i] for r in roots])
+            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
+            M = G @ made.Z.T @ np.linalg.inv(C)
+            B, S, at = M @ made.V, G - M @ made.Z @ G, 0
+            for f, factor in enumerate(made.model.design.factors):
+                q = len(factor.columns)
+                stop = at + factor.levels * q
+                np.testing.assert_allclose(
+                    response[f][i].reshape(-1, B.shape[1]), B[at:stop], atol=1e-9
+                )
+                for level in range(factor.levels):
+                    own = slice(at + level * q, at + level * q + q)
+                    np.testing.assert_allclose(covariance[f][i, level], S[own, own], atol=1e-9)
+                at = stop
+
+
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_effects_that_meet_have_their_dense_joint_covariance(name):
+    made = dense(FORMULAS[name], weighted=True)
+    roots = some_roots(made.model, np.random.default_rng(8))
+    factors = made.model.design.factors
+    level = np.array([f.codes for f in factors])
+    starts = np.cumsum([0, *(f.levels * len(f.columns) for f in factors)])
+    for structure in structures(made.model):
+        response, joint = structure.joint_at_combinations(roots, level)
+        for f, B in enumerate(structure.solve(roots)[0]):
+            np.testing.assert_allclose(response[f], B, atol=1e-12)
+        for i in range(2):
+            G = made.covariance([r[i] for r in roots])
+            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
+            S = G - G @ made.Z.T @ np.linalg.solve(C, made.Z @ G)
+            for c in range(level.shape[1]):
+                at = np.concatenate(
+                    [
+                        start + level[f, c] * len(factor.columns) + np.arange(len(factor.columns))
+                        for f, (factor, start) in enumerate(zip(factors, starts[:-1], strict=True))
+                    ]
+                )
+                np.testing.assert_allclose(joint[i, c], S[np.ix_(at, at)], atol=1e-9)
+
+
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize(
+    "name", ["correlated", "crossed", "crossed slopes", "slopes on both", "nested"]
+)
+def test_drawn_effects_have_their_joint_conditional_distribution(name):
+    made = dense(FORMULAS[name], weighted=False)
+    rng = np.random.default_rng(4)
+    roots = some_roots(made.model, rng, 1)
+    c = np.append(rng.normal(size=made.model.design.p), 1.0)
+    G = made.covariance([r[0] for r in roots])
+    M = G @ made.Z.T @ np.linalg.inv(np.eye(len(made.V)) + made.Z @ G @ made.Z.T)
+    mean, spread = M @ made.V @ c, 4.0 * (G - M @ made.Z @ G)
+    for structure in structures(made.model):
+        n = 500 if isinstance(structure, Crossed) else 5000
+        blocks = structure.draw(
+            [np.repeat(r, n, axis=0) for r in roots],
+            np.repeat(c[None], n, axis=0),
+            np.full(n, np.log(2.0)),
+            rng,
+        )
+        draws = np.concatenate([b.reshape(n, -1) for b in blocks], axis=1)
+        z = (draws.mean(axis=0) - mean) / np.sqrt(np.diag(spread) / n)
+        assert np.abs(z).max() < 4.5
+        for _ in range(8):
+            a = rng.normal(size=len(mean))
+            ratio = (draws @ a).var() / (a @ spread @ a)
+            assert abs(ratio - 1) < 4.5 * np.sqrt(2 / n)
+            # The check sees a covariance that is a fifth too wide.
+            assert abs(1.44 * ratio - 1) > 4.5 * np.sqrt(2 / n) or n == 500
+
+
+def test_the_structure_fits_the_design():
+    assert isinstance(
+        choose_structure(dense(FORMULAS["correlated"], False).model.design), OneFactor
+    )
+    assert isinstance(
+        choose_structure(dense(FORMULAS["crossed"], False).model.design), SmallRemainder
+    )
+    rng = np.random.default_rng(0)
+    draw = {c: rng.integers(0, k, 900) for c, k in (("a", 200), ("b", 100), ("c", 190))}
+    frame = pd.DataFrame({"y": rng.normal(size=900), "x": rng.normal(size=900), **draw})
+    few_classes, _ = build_model("y ~ 1 + (1|a) + (1|b)", frame)
+    assert isinstance(choose_structure(few_classes.design), SmallRemainder)
+    for formula in ("y ~ 1 + (x|a) + (1|b)", "y ~ 1 + (1|a) + (1|c)"):
+        model, _ = build_model(formula, frame)
+        assert isinstance(choose_structure(model.design), Crossed)
+
+
+def test_groups_with_equal_cross_products_share_one_class():
+    x = np.tile(np.arange(5.0), 40)
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"y": rng.normal(size=200), "x": x, "g": np.repeat(np.arange(40), 5)})
+    balanced, _ = build_model("y ~ x + (x|g)", frame)
+    assert "1 classes" in OneFactor(balanced.design).name
+    uneven, _ = build_model("y ~ x + (x|g)", frame.iloc[:-1])
+    assert "2 classes" in OneFactor(uneven.design).name
+
+
+def test_zero_and_huge_variance_ratios_stay_finite():
+    made = dense(FORMULAS["crossed slopes"], weighted=False)
+    for scale in (0.0, 1e-6, 1e6):
+        roots = [scale * r for r in some_roots(made.model, np.random.default_rng(5))]
+        parts = [s.sums(roots) for s in structures(made.model)]
+        assert all(np.isfinite(a).all() and np.isfinite(U).all() for a, U in parts)
+        # Two crossed factors share the constant; what tells them apart there is 1 / ratio beside
+        # numbers of order one, so digits go with the ratio: 1e12 leaves 1e-16 * 1e12 of them.
+        np.testing.assert_allclose(parts[0][0], parts[1][0], atol=max(1e-9, 1e-14 * scale**2))
+        if scale == 0.0:
+            np.testing.assert_allclose(parts[0][1][0], made.V.T @ made.V, atol=1e-9)
+
+
+def test_partial_correlations_give_correlation_matrices_under_lkj():
+    rng = np.random.default_rng(6)
+    z = np.arctanh(2 * rng.beta(1.5, 1.5, size=(50_000, 3)) - 1)
+    z[:, 2] = np.arctanh(2 * rng.beta(1.0, 1.0, size=50_000) - 1)
+    L = correlation_root(z, 3)
+    R = L @ L.transpose(0, 2, 1)
+    np.testing.assert_allclose(np.einsum("nii->ni", R), 1.0)
+    assert np.linalg.eigvalsh(R).min() > 0
+    # Under LKJ(1) in three dimensions each correlation is beta(3/2, 3/2) on (-1, 1): variance 1/4.
+    for i, j in ((1, 0), (2, 0), (2, 1)):
+        assert R[:, i, j].var() == pytest.approx(0.25, abs=4 * 0.25 * np.sqrt(2 / 50_000))
+
+
+def test_the_density_of_the_parameters_integrates_the_priors():
+    """Prior of the unconstrained vector: one correlated term, by quadrature over each part."""
+    model = dense(FORMULAS["correlated"], weighted=False).model
+    eta = np.zeros((400, model.parameters.size))
+    grid = np.linspace(-12, 12, 400)
+    base = model.parameters.log_prior(np.zeros((1, model.parameters.size)))[0]
+    for j in range(model.parameters.size):
+        eta[:] = 0.0
+        eta[:, j] = grid
+        profile = np.exp(model.parameters.log_prior(eta) - base)
+        total = profile.sum() * (grid[1] - grid[0])
+        at_zero = np.exp(_own_density(model, j))
+        assert total * at_zero == pytest.approx(1.0, rel=2e-3)
+
+
+def _own_density(model: Any, j: int) -> float:
+    """Log prior density of the j-th parameter alone at zero."""
+    zero = np.zeros(1)
+    term = model.parameters.terms[0]
+    if j < 2:
+        return float(term.scales[j].log_density(zero)[0])
+    if j == 2:
+        return float(term.log_correlation_prior(np.zeros((1, 1)))[0])
+    return float(model.parameters.sigma.log_density(zero)[0])
+
+
+def test_the_mixed_target_is_likelihood_plus_prior():
+    made = dense(FORMULAS["crossed slopes"], weighted=True).model
+    target = MarginalPosterior(made)
+    eta = np.random.default_rng(7).normal(size=(5, made.parameters.size)) * 0.5
+    parts = target.log_likelihood(made.parameters.roots(eta), eta[:, -1], reml=True)
+    np.testing.assert_allclose(target.log_density(eta), parts + made.parameters.log_prior(eta))
+    far = eta.copy()
+    far[0, 0] = 400.0
+    assert target.log_density(far)[0] == -np.inf

@@ -1,0 +1,295 @@
+"""Posteriors of mixed models: JAGS, a second algorithm, an interpolated likelihood, bad input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from arviz_stats.base import array_stats
+from scipy import stats
+
+import ranef as rf
+from helpers import DATA
+from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
+from ranef.likelihood.posterior import MarginalPosterior
+from ranef.mixed_model.model import build_model
+from ranef.samplers import SAMPLERS
+from ranef.samplers.independent import interpolate as expensive_module
+from ranef.samplers.sample import SamplerSettings
+
+JAGS = json.loads((DATA / "reference.json").read_text())["posteriors_jags"]
+WIDE = stats.norm(0, 1000)
+
+REFERENCES = {
+    "sleepstudy: Reaction ~ Days + (1|Subject)": (
+        {"sigma": 50, "1|Subject": 50},
+        {"b0": "Intercept", "b1": "Days", "sigma": "sigma", "su": "1|Subject_sigma"},
+    ),
+    "sleepstudy: Reaction ~ Days + (Days||Subject)": (
+        {"sigma": 50, "1|Subject": 50, "Days|Subject": 20},
+        {
+            "b0": "Intercept", "b1": "Days", "sigma": "sigma",
+            "su": "1|Subject_sigma", "sv": "Days|Subject_sigma",
+        },
+    ),
+    "sleepstudy: Reaction ~ Days + (Days|Subject)": (
+        {"sigma": 50, "1|Subject": 50, "Days|Subject": 20},
+        {
+            "b0": "Intercept", "b1": "Days", "sigma": "sigma", "su": "1|Subject_sigma",
+            "sv": "Days|Subject_sigma", "rho": "Days|Subject_corr",
+        },
+    ),
+    "Penicillin: diameter ~ 1 + (1|plate) + (1|sample)": (
+        {"sigma": 2.5, "1|plate": 2.5, "1|sample": 2.5},
+        {"b0": "Intercept", "sigma": "sigma", "su": "1|plate_sigma", "sv": "1|sample_sigma"},
+    ),
+    "Pastes: strength ~ 1 + (1|batch/cask)": (
+        {"sigma": 2.5, "1|batch": 2.5, "1|batch:cask": 2.5},
+        {"b0": "Intercept", "sigma": "sigma", "su": "1|batch_sigma", "sv": "1|batch:cask_sigma"},
+    ),
+}  # fmt: skip
+
+
+def reference_of(name: str) -> dict[str, dict[str, float]]:
+    return next(v for k, v in JAGS.items() if k.startswith(f"{name},") and isinstance(v, dict))
+
+
+def draws_of(fit: rf.Fit, parameter: str) -> np.ndarray:
+    return fit.draws["posterior"][parameter].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def reference_fits() -> dict[str, rf.Fit]:
+    fits = {}
+    for name, (scales, names) in REFERENCES.items():
+        data, formula = name.split(": ", 1)
+        priors = {k: rf.half_t(v) for k, v in scales.items()}
+        priors |= {k: WIDE for k in names.values() if k in ("Intercept", "Days")}
+        fits[name] = rf.fit(formula, DATA / f"{data}.csv", priors=priors, draws=8000, seed=5)
+    return fits
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_posteriors_agree_with_jags(reference_fits, name):
+    fit = reference_fits[name]
+    for key, jags in reference_of(name).items():
+        ours = draws_of(fit, REFERENCES[name][1][key])
+        error = np.hypot(
+            array_stats.mcse(ours, chain_axis=0, draw_axis=1, method="mean"),
+            jags["sd"] / np.sqrt(jags["ess"]),
+        )
+        assert abs(ours.mean() - jags["mean"]) < 4 * error, key
+        for prob, q in ((0.025, "q025"), (0.5, "q50"), (0.975, "q975")):
+            mine = array_stats.mcse(ours, chain_axis=0, draw_axis=1, method="quantile", prob=prob)
+            # JAGS's own error of a quantile, scaled up from ours by the effective sizes.
+            error = mine * np.sqrt(1 + ours.size / jags["ess"])
+            assert abs(np.quantile(ours, prob) - jags[q]) < 4 * error, (key, q)
+        # Negative control: the check sees a posterior shifted by half its sd.
+        assert abs(ours.mean() + 0.5 * ours.std() - jags["mean"]) > 4 * np.hypot(
+            array_stats.mcse(ours, chain_axis=0, draw_axis=1, method="mean"),
+            jags["sd"] / np.sqrt(jags["ess"]),
+        )
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_models_are_drawn_at_half_efficiency_or_better(reference_fits, name):
+    made = reference_fits[name].certificate
+    assert made.ess >= 0.5 * made.draws
+    assert made.pareto_k < 0.7
+    assert made.trusted
+
+
+STRUCTURES = {
+    "correlated": "y ~ x + (x|g)",
+    "independent": "y ~ x + (x||g)",
+    "slope alone": "y ~ x + (0 + x|g)",
+    "crossed": "y ~ x + (1|g) + (1|h)",
+    "nested": "y ~ 1 + (1|h/g)",
+    "factor": "y ~ f + (f|g)",
+    "both": "y ~ x + (x|g) + (1|h)",
+    "zero mean": "y ~ 0 + (1|g) + (1|h)",
+}
+PRIORS = {
+    "half_t": {"sigma": "half_t(2)"},
+    "inverse gamma": {
+        "sigma": "variance(invgamma(2, scale=2))",
+        "*": "variance(invgamma(2, scale=1))",
+    },
+    "expon": {"sigma": "expon(scale=2)", "*": "expon(scale=1)"},
+    "shares": {"total_sigma": "half_t(3)", "shares": "dirichlet(1.5)"},
+    "normal coefficients": {"sigma": "half_t(2)", "x": "norm(0.5, 0.3)", "Intercept": "norm(0, 2)"},
+}
+# An inverse Wishart needs a term with several correlated columns.
+DESIGNS = [(s, p) for s in STRUCTURES for p in PRIORS]
+DESIGNS += [(s, "wishart") for s in ("correlated", "factor", "both")]
+
+
+def random_frame(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    n = 120
+    g, h = rng.integers(0, 12, n), rng.integers(0, 5, n)
+    x = rng.normal(size=n)
+    f = rng.choice(["a", "b"], n)
+    y = 1 + 0.5 * x + rng.normal(size=12)[g] + 0.7 * rng.normal(size=5)[h] + rng.normal(size=n)
+    y += 0.6 * rng.normal(size=12)[g] * x
+    return pd.DataFrame({"y": y, "x": x, "f": f, "g": g, "h": h})
+
+
+@pytest.mark.parametrize(("structure", "prior"), DESIGNS)
+def test_exact_draws_agree_with_gibbs(structure, prior):
+    """43 designs; 4.5 errors keep the chance of any false alarm among some 600 looks below 1%."""
+    frame = random_frame(hash_of(structure, prior))
+    formula = STRUCTURES[structure]
+    label = "f|g" if structure == "factor" else "x|g"
+    wishart = {"sigma": "half_t(2)", label: "invwishart(4, scale=[[2, 0.5], [0.5, 1]])"}
+    given = dict(PRIORS.get(prior, wishart))
+    names = build_model(formula, frame)[0]
+    every = given.pop("*", None)
+    if every:
+        given |= {n: every for t in names.parameters.terms for n in t.names}
+    given = {k: v for k, v in given.items() if k not in ("x", "Intercept") or k in names.names}
+    model, _ = build_model(formula, frame, given)
+    exact = SAMPLERS["exact"](
+        model, SamplerSettings(6000, 4, 0, (), False), np.random.default_rng(1)
+    )
+    every = tuple(n for t in model.parameters.terms for n in t.names)
+    gibbs = SAMPLERS["gibbs"](
+        model, SamplerSettings(8000, 4, 600, every, False), np.random.default_rng(2)
+    )
+    pairs = {"sigma": (exact.sigma, gibbs.sigma)}
+    pairs |= {k: (v, gibbs.scales[k]) for k, v in exact.scales.items()}
+    for k, v in exact.correlations.items():
+        pairs |= {f"{k}{i}": (v[..., i], gibbs.correlations[k][..., i]) for i in range(v.shape[2])}
+    pairs |= {n: (exact.beta[..., j], gibbs.beta[..., j]) for j, n in enumerate(model.names)}
+    for name, (a, b) in pairs.items():
+        assert array_stats.ess(a, chain_axis=0, draw_axis=1) > 1000, name
+        for prob in (0.1, 0.5, 0.9):
+            errors = [
+                array_stats.mcse(v, chain_axis=0, draw_axis=1, method="quantile", prob=prob)
+                for v in (a, b)
+            ]
+            gap = np.quantile(a, prob) - np.quantile(b, prob)
+            assert abs(gap) < 4.5 * np.hypot(*errors), (name, prob)
+    for name, (mean, sd) in exact.moments.items():
+        for level in range(0, len(mean), 4):
+            draws = gibbs.effects[name][..., level]
+            for ours, theirs, method in ((mean, draws.mean(), "mean"), (sd, draws.std(), "sd")):
+                error = array_stats.mcse(draws, chain_axis=0, draw_axis=1, method=method)
+                # Beside Gibbs's error, that of averaging over 6,000 draws of the variances.
+                assert abs(ours[level] - theirs) < 4.5 * np.hypot(error, sd[level] / 50), name
+
+
+def hash_of(*words: str) -> int:
+    return sum((i + 1) * ord(c) for i, c in enumerate("".join(words))) % 10_000
+
+
+def crossed_frame(seed: int = 3) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    n = 1800
+    a, b = rng.integers(0, 160, n), rng.integers(0, 70, n)
+    y = 2 + 0.8 * rng.normal(size=160)[a] + 0.5 * rng.normal(size=70)[b] + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "a": a, "b": b})
+
+
+def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error(monkeypatch):
+    frame = crossed_frame()
+    formula = "y ~ 1 + (1|a) + (1|b)"
+    monkeypatch.setattr(expensive_module, "_PATIENCE", 0.01)
+    fit = rf.fit(formula, frame, seed=1)
+    assert fit.certificate.surrogate_error is not None
+    assert fit.certificate.surrogate_error < 1e-4
+    assert "interpolation error" in str(fit)
+    model, _ = build_model(formula, frame)
+    target = MarginalPosterior(model)
+    draws = fit.draws["posterior"]
+    sd = [draws[v].to_numpy().ravel()[:40] for v in ("1|a_sigma", "1|b_sigma", "sigma")]
+    truth = target.log_density(np.log(np.column_stack(sd)))
+    told = fit.draws["sample_stats"]["lp"].to_numpy().ravel()[:40]
+    np.testing.assert_allclose(told, truth, atol=1e-3)
+    for box in (LogBox, PlainBox):
+        monkeypatch.setattr(box, "degrees", {2: (1,)})
+    direct = rf.fit(formula, frame, seed=1)
+    assert direct.certificate.surrogate_error is None  # a poor one is given up where that is cheap
+    assert direct.certificate.trusted
+    monkeypatch.setattr("ranef.samplers.exact._PATIENCE", 0.0)
+    with pytest.warns(rf.ReliabilityWarning, match="interpolation is off"):
+        poor = rf.fit(formula, frame, seed=1)
+    assert not poor.certificate.trusted
+
+
+def test_draws_of_effects_agree_with_their_moments():
+    frame = random_frame(9)
+    fit = rf.fit("y ~ x + (x|g) + (1|h)", frame, seed=2, effects=["x|g", "h"])
+    posterior = fit.draws["posterior"]
+    assert "1|g" not in posterior
+    for name in ("x|g", "1|h"):
+        draws = posterior[name].to_numpy().reshape(4000, -1)
+        table = fit.effects(name)
+        error = table["sd"] / np.sqrt(2000)
+        assert np.all(np.abs(draws.mean(axis=0) - table["mean"]) < 4.5 * error)
+        np.testing.assert_allclose(draws.std(axis=0), table["sd"], rtol=0.12)
+
+
+def test_offsets_and_weights_do_what_they_say():
+    frame = random_frame(4)
+    frame["o"] = np.linspace(0, 30, len(frame))
+    plain = rf.fit("y ~ x + (1|g)", frame, seed=3)
+    moved = frame.assign(y=frame["y"] + frame["o"])
+    offset = rf.fit(
+        "y ~ x + offset(o) + (1|g)", moved, seed=3,
+        priors=json.loads(plain.draws.attrs["priors"]),
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        offset.summary()["mean"], plain.summary()["mean"], rtol=1e-6, atol=1e-8
+    )
+    # A row of weight 2 counts as its mean over two rows with the same group and covariates.
+    frame["w"] = 1.0
+    doubled = rf.model("y ~ x + (1|g)", frame, weights="w")
+    values = {"sigma": 1.1, "1|g": 0.8}
+    assert doubled.log_likelihood(values) == pytest.approx(
+        rf.model("y ~ x + (1|g)", frame).log_likelihood(values), rel=1e-12
+    )
+    frame["w"] = np.random.default_rng(1).uniform(0.5, 3, len(frame))
+    one = rf.model("y ~ x + (1|g)", frame, weights="w").log_likelihood(values)
+    scaled = frame.assign(w=4 * frame["w"])
+    other = rf.model("y ~ x + (1|g)", scaled, weights="w").log_likelihood(
+        {"sigma": 2.2, "1|g": 0.8}
+    )
+    assert other == pytest.approx(one, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("formula", "told"),
+    [
+        ("y ~ x + (x|g) + (1|g)", "lets '1|g' vary twice"),
+        ("y ~ x + (1|g) + (1|g)", "group term (1|g) twice"),
+        ("y ~ x + (0|g)", "has no column"),
+        ("y ~ x + (q|g)", "'q' is neither a column"),
+        ("y ~ x + (1|g/q)", "'q' is neither a column"),
+        ("y ~ x + offset(f) + (1|g)", "must be numeric"),
+        ("y ~ x + (x|g|h)", "second '|'"),
+    ],
+)
+def test_bad_group_terms_are_told(formula, told):
+    with pytest.raises(rf.RanefError) as error:
+        rf.fit(formula, random_frame(1))
+    assert told in str(error.value)
+
+
+def test_more_effects_than_rows_are_refused_under_default_priors():
+    frame = pd.DataFrame(
+        {"y": np.arange(8.0) ** 1.5, "x": np.arange(8.0), "g": np.repeat(np.arange(4), 2)}
+    )
+    with pytest.raises(rf.IdentifiabilityError, match="8 effects for 8 rows"):
+        rf.fit("y ~ 1 + (x|g)", frame)
+
+
+def test_bad_weights_and_effects_are_told():
+    frame = random_frame(1).assign(w=1.0)
+    frame.loc[3, "w"] = 0.0
+    with pytest.raises(rf.DataError, match=r"Weight 'w' is 0 in row 4"):
+        rf.fit("y ~ x + (1|g)", frame, weights="w")
+    with pytest.raises(rf.DataError, match=r"effects names 'gg'.*Did you mean 'g'"):
+        rf.fit("y ~ x + (1|g)", frame, effects=["gg"])
