@@ -257,7 +257,7 @@ def posterior_grid(model, panels=32, order=7):
     total = design.within[-1, -1] + design.count @ design.mean[:, -1] ** 2
     middle = 0.5 * np.log(total / design.N)
     with np.errstate(divide="ignore"):
-        bounds = np.log([target.group.support, target.sigma.support])
+        bounds = np.log([target.group.support, target.family.sigma.support])
     boxes = np.clip(np.array([[middle - 40, middle + 20]] * 2), bounds[:, :1], bounds[:, 1:])
     axes = [np.linspace(*box, 241) for box in boxes]
     f = log_f(axes[0][1:-1, None], axes[1][1:-1])

@@ -503,15 +503,15 @@ def louder(products, state, rng):
     made = draw_residual(products, state, rng)
     eta = made.theta.copy()
     eta[:, -1] += 0.05
-    return replace(made, eta=eta)
+    return replace(made, theta=eta)
 
 
 def wider(products, factor, state, rng):
     """Effects drawn as if the residual variance were twice what it is."""
     eta = state.theta.copy()
     eta[:, -1] += 0.5 * np.log(2)
-    made = draw_effects(products, factor, replace(state, eta=eta), rng)
-    return replace(made, eta=state.theta)
+    made = draw_effects(products, factor, replace(state, theta=eta), rng)
+    return replace(made, theta=state.theta)
 
 
 def one_level_less(products, term, state):
@@ -658,7 +658,7 @@ def test_calibration_rejects_broken_samplers(monkeypatch, damage):
 def test_a_wrong_quadrature_is_seen_by_the_exact_rows_alone(monkeypatch):
     def broken(model, request, rng):
         sample = SAMPLERS["exact"](model, request, rng)
-        points = replace(sample.points, rho=sample.points.log_ratio + 1.0)
+        points = replace(sample.points, log_ratio=sample.points.log_ratio + 1.0)
         return replace(sample, points=points)
 
     monkeypatch.setitem(SAMPLERS, "broken", broken)

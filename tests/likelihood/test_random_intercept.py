@@ -210,7 +210,8 @@ def test_the_mass_is_the_marginal_likelihood_of_monte_carlo_over_the_prior():
     model, dense, _ = example([2, 3, 1], priors={"Intercept": stats.norm(4, 3)})
     rng = np.random.default_rng(1)
     sigma, group = (
-        p.draw(rng, 4000) for p in (model.parameters.sigma, model.parameters.terms[0].scales[0])
+        p.draw(rng, 4000)
+        for p in (model.parameters.family.sigma, model.parameters.terms[0].scales[0])
     )
     logs = np.array(
         [dense.reml(2 * np.log(b / s), np.log(s)) for s, b in zip(sigma, group, strict=True)]

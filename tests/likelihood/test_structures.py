@@ -279,7 +279,7 @@ def _own_density(model: Any, j: int) -> float:
         return float(term.scales[j].log_density(zero)[0])
     if j == 2:
         return float(term.log_correlation_prior(np.zeros((1, 1)))[0])
-    return float(model.parameters.sigma.log_density(zero)[0])
+    return float(model.parameters.family.sigma.log_density(zero)[0])
 
 
 def test_the_mixed_target_is_likelihood_plus_prior():

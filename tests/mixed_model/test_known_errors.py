@@ -100,7 +100,7 @@ def test_layout_without_sigma_has_no_place_for_it():
     assert (known.size, known.ratios, free.size, free.ratios) == (3, 3, 4, 3)
     rng = np.random.default_rng(1)
     eta = rng.normal(size=(5, 3))
-    tau = np.full(5, known.known)
+    tau = np.full(5, known.family.log_sd)
     np.testing.assert_array_equal(known.log_sigma(eta), tau)
     np.testing.assert_allclose(known.absolute(known.relative(eta), tau), eta, rtol=1e-14)
     beside = np.column_stack([eta, tau])
@@ -109,7 +109,7 @@ def test_layout_without_sigma_has_no_place_for_it():
         np.testing.assert_allclose(a, b, rtol=1e-13)
     assert isinstance(free, ParameterVector)
     np.testing.assert_allclose(
-        known.log_prior(eta), free.log_prior(beside) - free.sigma.log_density(tau), rtol=1e-12
+        known.log_prior(eta), free.log_prior(beside) - free.family.log_prior(tau), rtol=1e-12
     )
 
 
@@ -232,7 +232,7 @@ def test_marginal_likelihood_is_that_of_quadrature(prior):
     made = sample_exact(flat, request, np.random.default_rng(1))
     assert made.log_marginal_likelihood is None  # the intercept is flat
     target = RandomIntercept(flat)
-    tau = flat.parameters.known
+    tau = flat.parameters.family.log_sd
 
     def log_density(rho):
         rho = np.array([rho])

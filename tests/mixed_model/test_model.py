@@ -21,6 +21,7 @@ from ranef.errors import (
     PriorError,
 )
 from ranef.likelihood.random_intercept import RandomIntercept
+from ranef.mixed_model.family import Gaussian
 from ranef.mixed_model.model import build_model
 from ranef.priors import scale_prior
 
@@ -40,8 +41,10 @@ def with_priors(model, sigma=None, group=None):
     (term,) = model.parameters.terms
     if group is not None:
         term = replace(term, scales=(scale_prior(group, "1|g"),))
-    own = model.parameters.sigma if sigma is None else scale_prior(sigma, "sigma")
-    return replace(model, layout=replace(model.parameters, terms=(term,), sigma=own))
+    family = model.parameters.family
+    if sigma is not None:
+        family = Gaussian(scale_prior(sigma, "sigma"))
+    return replace(model, parameters=replace(model.parameters, terms=(term,), family=family))
 
 
 def groups_of(count, rows=4, seed=1):
@@ -356,7 +359,7 @@ def test_response_constant_within_groups_is_refused_just_where_sigma_would_run_t
     falls = at[0] == -np.inf or at[0] - at[1] > 1e-3
     if falls:
         made = model_of("y ~ 1 + (1|g)", STILL, {"sigma": prior})
-        assert made.parameters.sigma.text.startswith(prior[:-1])
+        assert made.parameters.family.sigma.text.startswith(prior[:-1])
     else:
         with pytest.raises(ImproperPosteriorError) as caught:
             model_of("y ~ 1 + (1|g)", STILL, {"sigma": prior})

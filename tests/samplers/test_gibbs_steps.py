@@ -48,7 +48,7 @@ def problem(formula, options):
     layout, p = model.parameters, products.p
 
     def state_of(s):
-        eta = np.array([s["eta"]]) if layout.sigma is None else np.array([[*s["eta"], s["tau"]]])
+        eta = np.array([[*s["eta"], s["tau"]] if layout.family.dispersions else s["eta"]])
         effects = (s[f"b{f}"][None] for f in range(len(products.blocks)))
         return State(eta, s["beta"][None], tuple(effects))
 
@@ -99,7 +99,7 @@ def problem(formula, options):
         updates["beta"] = lambda s, rng: linear_steps.draw_coefficients(
             products, state_of(s), rng
         ).beta[0]
-    if layout.sigma is not None:
+    if layout.family.dispersions:
         state["tau"] = 0.0
         updates["tau"] = lambda s, rng: float(
             variance_steps.draw_residual(products, state_of(s), rng).theta[0, -1]

@@ -448,7 +448,7 @@ def test_hard_bounds_are_reached_and_not_crossed(name):
     assert sample.accepted.mean() > 0.98
     draws = (np.log(sample.scales["1|g"]), tau_of(sample))
     limit = bonferroni(len(BOUNDED) * 2 * 8, 99)
-    for axis, prior in ((0, group_of(model)), (1, model.parameters.sigma)):
+    for axis, prior in ((0, group_of(model)), (1, model.parameters.family.sigma)):
         low, high = prior.support
         assert np.exp(draws[axis].min()) >= low * (1 - 1e-9)
         assert np.exp(draws[axis].max()) <= high * (1 + 1e-9)

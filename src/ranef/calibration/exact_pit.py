@@ -78,7 +78,7 @@ def exact_pit(model: ModelSpec, points: Points, truth: Parameters) -> dict[str, 
     spreads = np.sqrt(((T @ root) ** 2).sum(axis=2))
     for j, coefficient in enumerate(model.names):
         out[coefficient] = mixture(float(truth.beta[0, j]), centers[:, j], spreads[:, j])
-    if model.parameters.sigma is None:  # known, not drawn
+    if not model.parameters.family.dispersions:  # known, not drawn
         del scales["sigma"]
     # The first level's effect: shrunk deviation of its mean, coefficients integrated out.
     u, size = target.mean[0], target.size_index[0]

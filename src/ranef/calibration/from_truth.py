@@ -86,7 +86,7 @@ def start_of(model: ModelSpec, at: Parameters, *, backward: bool = False) -> Ini
         For n chains.
     """
     parameters, n = model.parameters, len(at.sigma)
-    sigma = None if parameters.sigma is None else at.sigma
+    sigma = None if not parameters.family.dispersions else at.sigma
     factors = zip(model.design.factors, parameters.widths, strict=True)
     effects = tuple(np.zeros((n, factor.levels, width)) for factor, width in factors)
     for term in parameters.terms:

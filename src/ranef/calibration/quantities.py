@@ -64,7 +64,7 @@ def of_sample(model: ModelSpec, sample: PosteriorSample) -> Parameters:
         n is the number of chains.
     """
     chains = sample.beta.shape[0]
-    known = np.full(chains, np.exp(model.parameters.known))
+    known = np.full(chains, np.exp(model.parameters.family.log_sd))
     return Parameters(
         sigma=known if sample.sigma is None else sample.sigma[:, -1],
         scales={k: v[:, -1] for k, v in sample.scales.items()},
@@ -112,7 +112,7 @@ def quantities(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> dic
         out |= {f"{name}[{first}]": at.effects[name][:, 0] for name in term.names}
         square = mean_square(model, columns, term)
         between += np.einsum("nij,ij->n", covariance(term, at), square)
-    if model.parameters.sigma is not None:
+    if model.parameters.family.dispersions:
         out["sigma"] = at.sigma
     out["log_likelihood"] = log_likelihood(model, columns, y, at)
     inverse = 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))

@@ -29,12 +29,8 @@ def check_drawable(model: ModelSpec) -> None:
     PriorError
         Naming them.
     """
-    parameters = model.parameters
-    # A term under a joint prior has no scales of its own; the total stands in for sigma.
-    scales = {n: s for t in parameters.terms for n, s in zip(t.names, t.scales, strict=False)}
-    if parameters.sigma is not None:
-        scales["sigma" if parameters.shares is None else "total_sigma"] = parameters.sigma
-    improper = {name: scale.text for name, scale in scales.items() if scale.power is not None}
+    flat = set(model.names)
+    improper = {name: text for name, text in model.improper().items() if name not in flat}
     if improper:
         told = ", ".join(f"{text} on {name}" for name, text in improper.items())
         name = next(iter(improper))
@@ -74,7 +70,7 @@ def draw_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
     )
     terms = model.parameters.terms
     bare = Parameters(
-        sigma=drawn.get("sigma", np.full(1, np.exp(model.parameters.known))),
+        sigma=drawn.get("sigma", np.full(1, np.exp(model.parameters.family.log_sd))),
         scales={n: drawn[f"{n}_sigma"] for t in terms for n in t.names},
         correlations={
             t.label: np.column_stack([drawn[n] for n in correlation_names(t)])
@@ -89,8 +85,9 @@ def draw_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
         values, vectors = np.linalg.eigh(covariance(term, bare)[0])
         root = vectors * np.sqrt(np.maximum(values, 0.0))
         levels = model.design.factors[term.factor].levels
-        b = rng.standard_normal((levels, len(term.names))) @ root.T
-        effects |= {name: b[None, :, j] for j, name in enumerate(term.names)}
+        z = term.covariance.correlate(rng.standard_normal((1, levels, len(term.names))))
+        b = z @ root.T
+        effects |= {name: b[:, :, j] for j, name in enumerate(term.names)}
     return replace(bare, effects=effects)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.answers.evidence.marginal_likelihood import improper_priors, recorded_mass
+from ranef.answers.evidence.marginal_likelihood import recorded_mass
 from ranef.answers.evidence.scale import draw_evidence, in_words, ratio, shown
 from ranef.answers.leave_one_out.units import units_of
 from ranef.errors import DataError, PriorError
@@ -212,7 +212,7 @@ def _same_groups(fits: Mapping[str, Fit], unit: str) -> None:
 def _proper_but_common(a: Fit, b: Fit) -> None:
     """Refuse improper priors, but for flat coefficients of the same columns."""
     models = a.source.model, b.source.model
-    improper = [improper_priors(m) for m in models]
+    improper = [m.improper() for m in models]
     flats = [
         {n: fit.source.columns.X[:, i] for i, n in enumerate(m.names) if n in bad}
         for fit, m, bad in zip((a, b), models, improper, strict=True)

@@ -108,12 +108,12 @@ class MixedModel:
         mapping("values", values, "{'sigma': 1.0, '1|g': 0.5}")
         given = {canonical_label(str(k)): v for k, v in values.items()}
         parameters = self.inner.parameters
-        if parameters.sigma is not None:
+        if parameters.family.dispersions:
             sigma = _positive(given.pop("sigma", None), "sigma")
         elif "sigma" in given:
             raise DataError("values names 'sigma', which known standard errors leave no room for.")
         else:
-            sigma = float(np.exp(parameters.known))
+            sigma = float(np.exp(parameters.family.log_sd))
         roots = [np.zeros((1, w, w)) for w in parameters.widths]
         for term in parameters.terms:
             root = _root(term, given)
@@ -121,7 +121,7 @@ class MixedModel:
             roots[term.factor][:, place[:, None], place] = root / sigma
         if given:
             names = [
-                *([] if parameters.sigma is None else ["sigma"]),
+                *parameters.family.dispersions,
                 *(t.label for t in parameters.terms),
             ]
             raise DataError(
@@ -199,7 +199,7 @@ def draw_prior(model: ModelSpec, draws: int, rng: np.random.Generator) -> dict[s
         columns |= {f"{name}_sigma": scales[name] for name in term.names}
         if term.label in correlations:
             columns |= dict(zip(correlation_names(term), correlations[term.label].T, strict=True))
-    if parameters.sigma is not None:
+    if parameters.family.dispersions:
         columns["sigma"] = np.exp(parameters.log_sigma(theta))
     return columns
 

@@ -106,8 +106,9 @@ def log_likelihood_gradient(
     roots = parameters.roots(parameters.absolute(relative, log_sigma))
     S = target.structure.second_moments(roots, W)
     out = np.empty_like(theta)
-    if parameters.sigma is not None:
-        out[:, -1] = target.coefficients.core_slope(profile, log_sigma)
+    # The family's own columns: that of log sigma, or none.
+    own = out[:, parameters.ratios :]
+    own[:] = target.coefficients.core_slope(profile, log_sigma)[:, None]
     for term, here, (log_sd, z) in zip(
         parameters.terms, parameters.split(out), parameters.split(relative), strict=True
     ):
@@ -122,8 +123,7 @@ def log_likelihood_gradient(
         pull = gap @ inverse
         here[0][:] = np.einsum("nij,nji->ni", R, pull)
         here[1][:] = np.einsum("nji,ncij->nc", pull, moves)
-        if parameters.sigma is not None:  # a larger sigma at fixed SDs is a smaller ratio
-            out[:, -1] -= here[0].sum(axis=1)
+        own -= here[0].sum(axis=1)[:, None]  # a larger sigma at fixed SDs is a smaller ratio
     return out
 
 

@@ -122,7 +122,9 @@ class MarginalPosterior:
 
     def ratio_sums(self, relative: Array) -> tuple[Array, Array]:
         """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""
-        theta = self.parameters.absolute(relative, np.full(len(relative), self.parameters.known))
+        theta = self.parameters.absolute(
+            relative, np.full(len(relative), self.parameters.family.log_sd)
+        )
         return self.structure.sums(self.parameters.roots(theta))
 
     def profile(self, theta: Array) -> Profile:

@@ -38,8 +38,8 @@ def log_prior_gradient(parameters: ParameterVector, theta: Array) -> Array:
             f = {k: parameters.log_prior(theta + k * h) for k in (-2, -1, 1, 2)}
             out[:, j] = (8 * (f[1] - f[-1]) - (f[2] - f[-2])) / (12 * _STEP)
         return np.where(np.isfinite(out), out, 0.0)
-    if parameters.sigma is not None:
-        out[:, -1] = log_scale_gradient(parameters.sigma, theta[:, -1])
+    for j, prior in enumerate(parameters.family.scales.values(), parameters.ratios):
+        out[:, j] = log_scale_gradient(prior, theta[:, j])
     for term, here, (log_sd, z) in zip(
         parameters.terms, parameters.split(out), parameters.split(theta), strict=True
     ):

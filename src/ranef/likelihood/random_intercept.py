@@ -58,13 +58,10 @@ class RandomIntercept:
         self.design = design = model.design
         self.coefficients = Coefficients(design, model.prior_precision, model.prior_mean)
         self.k = self.coefficients.k
-        self.sigma, self.group = model.parameters.sigma, model.parameters.terms[0].scales[0]
-        self.conjugate = (
-            self.coefficients.flat
-            and self.sigma is not None
-            and self.sigma.inverse_gamma is not None
-            and self.group.inverse_gamma is not None
-        )
+        self.family, self.group = model.parameters.family, model.parameters.terms[0].scales[0]
+        priors = [*self.family.scales.values(), self.group]
+        self._gammas = [p.inverse_gamma for p in priors if p.inverse_gamma is not None]
+        self.conjugate = self.coefficients.flat and len(self._gammas) == 2
         self.mean, p1 = design.mean, design.p + 1
         if design.count.min() == design.count.max():
             self.size = design.count[:1].astype(float)
@@ -159,7 +156,7 @@ class RandomIntercept:
         out = (
             self.coefficients.constant
             + self.coefficients.core(profile, log_sigma)
-            + (0.0 if self.sigma is None else self.sigma.log_density(log_sigma))
+            + self.family.log_prior(log_sigma)
             + self.group.log_density(group)
             - np.log(2.0)  # d log(sigma_b) = d log_ratio / 2
         )
@@ -180,7 +177,7 @@ class RandomIntercept:
         numpy.ndarray
             Shape (n,). Integrates to the marginal likelihood.
         """
-        (ae, be), (ax, bx) = self._inverse_gammas()
+        (ae, be), (ax, bx) = self._gammas
         profile = self.profile(log_ratio) if profile is None else profile
         shape, rate = self.residual_variance(log_ratio, profile)
         constant = (
@@ -195,17 +192,10 @@ class RandomIntercept:
 
     def residual_variance(self, log_ratio: Array, profile: Profile) -> tuple[float, Array]:
         """Shape and rates of sigma^2 | log_ratio, y ~ inverse gamma; conjugate models only."""
-        (ae, be), (ax, bx) = self._inverse_gammas()
+        (ae, be), (ax, bx) = self._gammas
         with np.errstate(over="ignore"):
             rate = be + bx * np.exp(-log_ratio) + 0.5 * profile.rest
         return ae + ax + 0.5 * self.k, rate
-
-    def _inverse_gammas(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        sigma = None if self.sigma is None else self.sigma.inverse_gamma
-        group = self.group.inverse_gamma
-        if sigma is None or group is None:
-            raise TypeError("not a conjugate model")
-        return sigma, group
 
     # -- coefficients and effects given (log_ratio, log_sigma)
 

@@ -18,7 +18,14 @@ from ranef.priors import (
     parse_prior,
     scale_prior,
 )
-from ranef.priors.joint import InverseWishart, Shares, inverse_wishart, is_inverse_wishart
+from ranef.priors.joint import (
+    SHARES,
+    TOTAL,
+    InverseWishart,
+    Shares,
+    inverse_wishart,
+    is_inverse_wishart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,10 +35,7 @@ if TYPE_CHECKING:
     from ranef.formula.grouping import GroupColumns
     from ranef.priors import ScalePrior
 
-__all__ = ["SHARES", "TOTAL", "Stated", "joint_names_taken", "sort_priors"]
-
-# Names in `priors=` for the total standard deviation and for the shares of the total variance.
-TOTAL, SHARES = "total_sigma", "shares"
+__all__ = ["Stated", "joint_names_taken", "sort_priors"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def sort_priors(
     names: Sequence[str],
     terms: Sequence[FixedTerm],
     groups: Sequence[GroupColumns],
+    dispersions: Sequence[str],
     *,
     mad: float,
-    known: bool,
 ) -> Stated:
     """Give each parameter the prior of its term or its own; refuse names that mean nothing.
 
@@ -108,10 +112,10 @@ def sort_priors(
         Fixed-effect columns, and the same by term.
     groups
         The group terms.
+    dispersions
+        Names of the family's own parameters: `sigma`, unless it is known.
     mad
         Median absolute deviation of the response times 1.4826, for default priors.
-    known
-        Whether the residual standard deviation is known, so that it has no prior.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def sort_priors(
         If a name means nothing, or two priors are stated for one parameter.
     """
     given = {k: _parsed(v) for k, v in given.items()}
-    sds = [*([] if known else ["sigma"]), *(n for g in groups for n in g.names)]
+    sds = [*dispersions, *(n for g in groups for n in g.names)]
     wisharts = _take_wisharts(given, groups)
     taken = joint_names_taken(names, terms)
     joint = {n: given.pop(n) for n in (TOTAL, SHARES) if n in given and n not in taken}
@@ -141,7 +145,7 @@ def sort_priors(
             by_name |= dict.fromkeys(group.names, wisharts[group.label])
     if not joint:
         return Stated(by_name, wisharts, None, None, mad)
-    if known:
+    if not dispersions:
         raise PriorError("Shares of a total variance need a residual SD to be drawn; leave se out.")
     _refuse_both(by_name, sds, "shares of the total variance")
     by_name |= dict.fromkeys(sds, joint)

@@ -127,7 +127,7 @@ def _of_term(
             f"say nothing of {_sds(names)}: {_posterior_is_prior(names)}",
             names,
         )
-    elif parameters.sigma is None:  # then a single row shows its level's spread
+    elif not parameters.family.dispersions:  # then a single row shows its level's spread
         return
     elif alone and _level_weights_equal(factor, cells):
         yield (
@@ -196,7 +196,7 @@ def _of_columns(design: OrthonormalCells, parameters: ParameterVector, f: int) -
     """
     factor = design.factors[f]
     terms = [t for t in parameters.terms if t.factor == f]
-    if parameters.sigma is not None and factor.levels * len(factor.columns) >= design.N:
+    if parameters.family.dispersions and factor.levels * len(factor.columns) >= design.N:
         return  # told already
     codes, G = factor.codes, factor.levels
     weight = np.bincount(codes, design.count, minlength=G)

@@ -1,4 +1,4 @@
-"""Model = design + priors, and whether its posterior can exist at all."""
+"""Design and priors, joined to one model."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from ranef.common.arguments import mapping
 from ranef.data.tables import read_table
 from ranef.errors import (
     DataError,
-    ImproperPosteriorError,
     PriorError,
-    RanefError,
 )
 from ranef.formula.parse import parse_formula
 from ranef.formula.rows import evaluate
-from ranef.mixed_model.assign_priors import SHARES, TOTAL, sort_priors
-from ranef.mixed_model.identifiability import check_identified, free_basis
+from ranef.mixed_model.assign_priors import sort_priors
+from ranef.mixed_model.family import Gaussian, KnownGaussian
+from ranef.mixed_model.identifiability import check_identified
 from ranef.mixed_model.parameters import ParameterVector
+from ranef.mixed_model.propriety import check_proper
 from ranef.priors import (
     CoefficientPrior,
     coefficient_prior,
     flat,
 )
+from ranef.priors.joint import SHARES, TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ranef.formula.grouping import GroupColumns
     from ranef.formula.parse import Formula
     from ranef.formula.rows import Rows
-    from ranef.priors import ScalePrior
 
 __all__ = ["ModelSpec", "build_model", "model_from_cells"]
 
@@ -96,12 +96,12 @@ class ModelSpec:
         single = len(factors) == 1 and factors[0].columns == (0,)
         return single and self.parameters.shares is None
 
-    @property
-    def proper(self) -> bool:
-        """Whether all priors are proper, so that the marginal likelihood means something."""
-        scales = [s for t in self.parameters.terms for s in t.scales]
-        scales += [] if self.parameters.sigma is None else [self.parameters.sigma]
-        return all(s.power is None for s in scales) and not np.any(self.prior_precision == 0)
+    def improper(self) -> dict[str, str]:
+        """The improper priors by parameter, as text; with any, there is no marginal likelihood."""
+        priors = self.parameters.scale_priors().items()
+        flat = zip(self.names, self.coefficients, strict=True)
+        texts = {name: c.text for name, c in flat if c.precision == 0}
+        return texts | {name: prior.text for name, prior in priors if prior.power is not None}
 
     def prior_texts(self) -> dict[str, str]:
         """Every prior by parameter, as text that `parse_prior` reads back."""
@@ -117,9 +117,7 @@ class ModelSpec:
                 texts[f"{term.label}_corr"] = f"lkj({term.lkj_eta:g})"
         if shares is not None:
             return {**texts, TOTAL: shares.total.text, SHARES: shares.text}
-        if self.parameters.sigma is not None:
-            texts["sigma"] = self.parameters.sigma.text
-        return texts
+        return texts | {name: s.text for name, s in self.parameters.family.scales.items()}
 
 
 def build_model(
@@ -223,7 +221,8 @@ def model_from_cells(
     ModelSpec
     """
     _check_names(terms, groups, [name for name, _ in factors])
-    stated = sort_priors(priors or {}, names, terms, groups, mad=cells.mad, known=sigma is not None)
+    kind = Gaussian if sigma is None else KnownGaussian
+    stated = sort_priors(priors or {}, names, terms, groups, kind.dispersions, mad=cells.mad)
     blocks: list[list[int]] = [[] for _ in factors]
     group_terms = []
     for group in groups:
@@ -245,9 +244,8 @@ def model_from_cells(
         design=design,
         parameters=ParameterVector(
             tuple(group_terms),
-            stated.residual() if sigma is None else None,
+            Gaussian(stated.residual()) if sigma is None else KnownGaussian(float(np.log(sigma))),
             tuple(len(b) for b in blocks),
-            0.0 if sigma is None else float(np.log(sigma)),
             stated.joint(group_terms, [sizes[b] for b in blocks]),
         ),
         coefficients=tuple(coefficient_prior(stated.by_name.get(n, flat()), n) for n in names),
@@ -257,7 +255,7 @@ def model_from_cells(
     check_identified(
         model.design, model.parameters, model.prior_precision == 0, cells, stated.by_name
     )
-    _check_proper(model)
+    check_proper(model)
     return model
 
 
@@ -277,107 +275,3 @@ def _check_names(
                 column=term.name,
             )
         taken.add(term.name)
-
-
-def _check_proper(model: ModelSpec) -> None:
-    """Refuse improper posteriors (Hobert and Casella 1996; Gelman 2006; mathematics.md, 8.4)."""
-    design, parameters = model.design, model.parameters
-    free = model.prior_precision == 0
-    k = design.N - int(free.sum())
-    powers = 0.0
-    for term in parameters.terms:
-        factor = design.factors[term.factor]
-        # A joint prior on the term's SDs is proper; it has no scales of its own.
-        for name, scale in zip(term.names, term.scales, strict=False):
-            if scale.power is None:
-                continue
-            if scale.power >= 1:
-                raise ImproperPosteriorError(
-                    f"The posterior is improper: prior {scale.text} on {name} has infinite mass "
-                    "near zero, where the likelihood does not vanish. Use a proper prior such as "
-                    "half_t, or flat on the SD."
-                )
-            if term.correlations:
-                raise ImproperPosteriorError(
-                    f"Prior {scale.text} on {name}: an improper prior on the SDs of correlated "
-                    "effects is not supported; use a proper one such as half_t."
-                )
-            # Directions between groups that the flat coefficients leave to the group effects;
-            # with several terms the others may take as many more.
-            others = sum(
-                design.factors[t.factor].levels * len(t.place)
-                for t in parameters.terms
-                if t is not term and design.factors[t.factor].levels < factor.levels
-            )
-            t = factor.levels - others
-            t -= _between_rank(design, free) if model.random_intercept else int(free.sum())
-            if scale.power + t <= 1:
-                raise ImproperPosteriorError(
-                    f"The posterior is improper: prior {scale.text} on {name} needs more than "
-                    f"{1 - scale.power:g} free directions between groups, the data have "
-                    f"{max(t, 0)}. Use a proper prior such as half_t."
-                )
-            powers += scale.power - 1
-    sigma = parameters.sigma
-    if sigma is None:
-        return
-    if sigma.power is not None and k + sigma.power + powers <= 1:
-        raise ImproperPosteriorError(
-            f"The posterior is improper: prior {sigma.text} on sigma with {k} residual "
-            "degrees of freedom. Use a proper prior such as half_t."
-        )
-    if not model.random_intercept:
-        return
-    within, degrees = _within_residual(design)
-    if within == 0 and degrees + power_at_zero(sigma) >= 1:
-        raise perfect_fit(sigma)
-
-
-def perfect_fit(sigma: ScalePrior | None) -> RanefError:
-    """Make the error for data that sigma = 0 fits perfectly, or nearly so where it is known."""
-    if sigma is None:
-        return DataError(
-            "The group effects are more than 100,000 times as large as the known standard errors, "
-            "beyond what double precision can weigh; check the units of both, or leave se= out."
-        )
-    return ImproperPosteriorError(
-        "The posterior is improper: the response does not vary within groups, so sigma = 0 "
-        f"fits perfectly and the prior {sigma.text} has mass there. Use a prior that "
-        "vanishes at zero, such as variance(invgamma(a, scale=b)), or check the data."
-    )
-
-
-def _between_rank(design: OrthonormalCells, free: Any) -> int:
-    """Rank that the flat coefficients take from the space between groups."""
-    if not free.any():
-        return 0
-    # The group space loses the directions that they span exactly, those without spread within.
-    basis = free_basis(design, free)
-    spread = basis.T @ design.within[:-1, :-1] @ basis
-    means = design.mean[:, :-1] @ basis
-    null = np.linalg.eigh(spread)
-    constant = null.eigenvectors[:, null.eigenvalues <= 1e-12]
-    return int(np.linalg.matrix_rank(means @ constant)) if constant.size else 0
-
-
-def _within_residual(design: OrthonormalCells) -> tuple[float, int]:
-    """Sum of squares within groups that X does not explain, and its degrees of freedom."""
-    W = design.within
-    xx, xy, yy = W[:-1, :-1], W[:-1, -1], float(W[-1, -1])
-    rank = int(np.linalg.matrix_rank(xx, tol=1e-12, hermitian=True)) if design.p else 0
-    rest = yy - float(xy @ np.linalg.pinv(xx, rcond=1e-12, hermitian=True) @ xy) if rank else yy
-    degrees = design.N - len(design.count) - rank
-    return (0.0 if rest <= 1e-13 * yy else rest), degrees
-
-
-def power_at_zero(prior: ScalePrior) -> float:
-    """Exponent c of the density's behaviour sigma^(-c) as sigma goes to zero."""
-    if prior.power is not None:
-        return prior.power
-    if prior.support[0] > 0:
-        return -np.inf
-    start = np.log(prior.median or 1.0) - 20.0
-    near = prior.log_density(np.array([start, start - 1.0]))
-    if not np.isfinite(near).all():
-        return -np.inf
-    return 1.0 - float(near[0] - near[1])

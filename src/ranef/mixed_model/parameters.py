@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.mixed_model.covariance import IDENTITY
 from ranef.numerics.correlations import correlation_root, draw_lkj, log_lkj, partial_correlations
+from ranef.priors.joint import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ranef.common.array_types import Array
+    from ranef.mixed_model.covariance import LevelCovariance
+    from ranef.mixed_model.family import Family
     from ranef.priors import ScalePrior
     from ranef.priors.joint import InverseWishart, Shares
 
@@ -44,6 +48,8 @@ class TermPrior:
         LKJ shape of the correlation matrix; None where the columns are independent.
     wishart
         Prior on the whole covariance matrix, in place of scales and LKJ.
+    covariance
+        How levels are related.
     """
 
     label: str
@@ -53,6 +59,7 @@ class TermPrior:
     scales: tuple[ScalePrior, ...]
     lkj_eta: float | None
     wishart: InverseWishart | None = None
+    covariance: LevelCovariance = IDENTITY
 
     @property
     def correlations(self) -> int:
@@ -100,21 +107,17 @@ class ParameterVector:
     ----------
     terms
         The group terms.
-    sigma
-        Prior on the residual SD, or, with `shares`, on the root of the total variance; None where
-        the residual SD is known and so no parameter.
+    family
+        Of the response: its dispersion parameters come last in the vector.
     widths
         Number of columns of each factor's block.
-    known
-        Logarithm of the residual SD where it is known.
     shares
         Joint prior on all SDs as shares of a total variance, in place of one for each.
     """
 
     terms: tuple[TermPrior, ...]
-    sigma: ScalePrior | None
+    family: Family
     widths: tuple[int, ...]
-    known: float = 0.0
     shares: Shares | None = None
 
     @property
@@ -125,11 +128,19 @@ class ParameterVector:
     @property
     def size(self) -> int:
         """Length of the vector, d."""
-        return self.ratios + (self.sigma is not None)
+        return self.ratios + len(self.family.dispersions)
+
+    def scale_priors(self) -> dict[str, ScalePrior]:
+        """Prior of each standard deviation that has one of its own, and of the total, by name."""
+        # A joint prior on a term's SDs is proper, and leaves it without scales of its own.
+        out = {n: s for t in self.terms for n, s in zip(t.names, t.scales, strict=False)}
+        if self.shares is not None:
+            return {**out, TOTAL: self.shares.total}
+        return out | dict(self.family.scales)
 
     def log_sigma(self, theta: Array) -> Array:
         """Log sigma at vectors (n, d), known or not, shape (n,)."""
-        return np.full(len(theta), self.known) if self.sigma is None else theta[:, -1]
+        return self.family.log_sigma(theta)
 
     def split(self, theta: Array) -> list[tuple[Array, Array]]:
         """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
@@ -149,7 +160,8 @@ class ParameterVector:
 
     def absolute(self, relative: Array, log_sigma: Array) -> Array:
         """The inverse of `relative`: vectors (n, d) from ratios (n, ratios) and log_sigma (n,)."""
-        out = relative.copy() if self.sigma is None else np.column_stack([relative, log_sigma])
+        own = len(self.family.dispersions)
+        out = np.column_stack([relative, np.reshape(log_sigma, (-1, 1))[:, :own]])
         for log_sd, _ in self.split(out):
             log_sd += log_sigma[:, None]
         return out
@@ -188,8 +200,7 @@ class ParameterVector:
             for term, (_, z) in zip(self.terms, parts, strict=True):
                 out += term.log_correlation_prior(z)
             return out
-        if self.sigma is not None:
-            out += self.sigma.log_density(theta[:, -1])
+        out += self.family.log_prior(self.log_sigma(theta))
         for term, (log_sd, z) in zip(self.terms, parts, strict=True):
             out += term.log_prior(log_sd, z)
         return out
@@ -211,8 +222,9 @@ class ParameterVector:
                 log_sd[:] = logs[:, at : at + log_sd.shape[1]]
                 at += log_sd.shape[1]
             theta[:, -1] = logs[:, -1]
-        elif self.sigma is not None:
-            theta[:, -1] = np.log(self.sigma.draw(rng, n))
+            return theta
+        for j, prior in enumerate(self.family.scales.values(), self.ratios):
+            theta[:, j] = np.log(prior.draw(rng, n))
         return theta
 
     def vectors(

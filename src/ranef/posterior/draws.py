@@ -81,7 +81,7 @@ def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
     theta = parameters.vectors(
         {n: flat(f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
         {t.label: flat(f"{t.label}_corr") for t in parameters.terms if t.correlations},
-        None if parameters.sigma is None else flat("sigma")[:, 0],
+        None if not parameters.family.dispersions else flat("sigma")[:, 0],
     )
     beta = np.empty((len(theta), len(model.names)))
     for fixed in model.terms:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.priors import ScalePrior
 
-__all__ = ["InverseWishart", "Shares", "inverse_wishart", "is_inverse_wishart"]
+__all__ = ["SHARES", "TOTAL", "InverseWishart", "Shares", "inverse_wishart", "is_inverse_wishart"]
+
+# Names in `priors=` for the total standard deviation and for the shares of the total variance.
+TOTAL, SHARES = "total_sigma", "shares"
 
 
 @dataclass(frozen=True)

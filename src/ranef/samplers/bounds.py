@@ -107,8 +107,8 @@ def bounds_of(parameters: ParameterVector) -> Bounds:
         # A joint prior sets no bounds to its standard deviations one by one.
         free = len(term.place) - len(term.scales) + term.correlations
         support += [prior.support for prior in term.scales] + [(0.0, np.inf)] * free
-    if parameters.sigma is not None:
-        support.append(parameters.sigma.support if parameters.shares is None else (0.0, np.inf))
+    for prior in parameters.family.scales.values():
+        support.append(prior.support if parameters.shares is None else (0.0, np.inf))
     with np.errstate(divide="ignore"):
         low, high = np.log(np.array(support)).T
     return Bounds(low, high)

@@ -10,7 +10,7 @@ from scipy.special import gammaln, logsumexp
 import ranef as rf
 from helpers import DATA, dense_of, posterior_grid
 from ranef.answers.evidence.group_effect import NoGroupEffect
-from ranef.answers.evidence.marginal_likelihood import improper_priors, log_mass
+from ranef.answers.evidence.marginal_likelihood import log_mass
 from ranef.answers.evidence.scale import in_words, ratio, shown
 from ranef.errors import DataError, PriorError, RanefError, ReliabilityWarning
 from ranef.likelihood.posterior import MarginalPosterior
@@ -47,7 +47,7 @@ def test_random_intercepts_equal_dense_quadrature(priors):
     by_hand = dense_of(columns, model)
     # Half-t puts mass in proportion to the SD near zero, so the grid starts at exp(-14).
     u, v = np.arange(-14.0, 9.5, 0.16), np.arange(2.9, 5.3, 0.06)
-    group, sigma = model.parameters.terms[0].scales[0], model.parameters.sigma
+    group, sigma = model.parameters.terms[0].scales[0], model.parameters.family.sigma
     values = np.array([[by_hand.reml(2 * (a - b), b) for b in v] for a in u])
     values += group.log_density(u)[:, None] + sigma.log_density(v)
     exact = log_trapezoid(values, 0.16, 0.06)
@@ -241,7 +241,7 @@ def test_improper_priors_are_refused_by_name():
     with pytest.raises(PriorError, match="shares of a total variance"):
         shared.no_group_effect()
     total = build_model(YIELD, DYESTUFF, {"shares": rf.dirichlet(1), "total_sigma": "jeffreys"})
-    assert improper_priors(total[0]) == {"Intercept": "flat", "total_sigma": "jeffreys"}
+    assert total[0].improper() == {"Intercept": "flat", "total_sigma": "jeffreys"}
 
 
 def test_untrusted_weights_are_refused(monkeypatch):

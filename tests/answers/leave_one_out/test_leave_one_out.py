@@ -115,7 +115,7 @@ def some_vectors(model: Any, n: int = 2) -> np.ndarray:
     spread = float(np.log(build_spread(model)))
     for log_sd, _ in model.parameters.split(eta):
         log_sd += spread - 0.5
-    if model.parameters.sigma is not None:
+    if model.parameters.family.dispersions:
         eta[:, -1] += spread
     return eta
 

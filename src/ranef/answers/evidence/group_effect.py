@@ -128,13 +128,11 @@ def no_group_effect(
             f"share less. State a prior for each SD, e.g. priors={{{label!r}: 'half_t(50)'}}."
         )
     own = next(t for t in parameters.terms if t.label == label)
-    # A joint prior on the term's SDs is proper, and leaves it without scales.
-    for name, scale in zip(own.names, own.scales, strict=False):
-        if scale.power is not None:
+    for name, text in model.improper().items():
+        if name in own.names:
             raise PriorError(
-                f"Prior {scale.text} on {name} is improper, so the evidence for the term has an "
-                "arbitrary factor. State a proper prior, e.g. "
-                f"priors={{{name!r}: 'half_t(50)'}}.",
+                f"Prior {text} on {name} is improper, so the evidence for the term has an "
+                f"arbitrary factor. State a proper prior, e.g. priors={{{name!r}: 'half_t(50)'}}.",
                 parameter=name,
             )
     kept = tuple(t for t in parameters.terms if t.label != label)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LogMarginalLikelihood",
     "Mass",
-    "improper_priors",
     "log_marginal_likelihood",
     "log_mass",
     "recorded_mass",
@@ -115,22 +114,6 @@ def _rounded(value: float, error: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def improper_priors(model: ModelSpec) -> dict[str, str]:
-    """The improper priors of a model by parameter, as text."""
-    named = {
-        n: c.text for n, c in zip(model.names, model.coefficients, strict=True) if c.precision == 0
-    }
-    for term in model.parameters.terms:
-        # A joint prior on a term's SDs is proper, and leaves it without scales of its own.
-        for name, scale in zip(term.names, term.scales, strict=False):
-            if scale.power is not None:
-                named[name] = scale.text
-    sigma = model.parameters.sigma
-    if sigma is not None and sigma.power is not None:
-        named["sigma" if model.parameters.shares is None else "total_sigma"] = sigma.text
-    return named
-
-
 def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalLikelihood:
     """The log marginal likelihood of a fit.
 
@@ -152,7 +135,7 @@ def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalL
     RanefError
         If importance sampling does not cover the posterior.
     """
-    improper = improper_priors(model)
+    improper = model.improper()
     if improper:
         raise PriorError(
             "A marginal likelihood needs proper priors, and these are improper: "

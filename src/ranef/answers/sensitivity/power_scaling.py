@@ -53,8 +53,7 @@ def log_prior_density(model: ModelSpec, drawn: PosteriorDraws) -> Array:
         out = out - log_sd.sum(axis=1)
         if term.correlations:
             out = out - log_volume(z, len(term.place))
-    if parameters.sigma is not None:
-        out = out - drawn.log_sigma
+    out = out - theta[:, parameters.ratios :].sum(axis=1)  # log sigma, where it is a parameter
     gap = drawn.beta - model.prior_mean
     return np.asarray(out - 0.5 * (gap**2 @ model.prior_precision))
 

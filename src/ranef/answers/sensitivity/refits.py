@@ -32,11 +32,12 @@ from ranef.errors import (
     PriorError,
     nearest,
 )
-from ranef.mixed_model.assign_priors import SHARES, TOTAL, joint_names_taken
+from ranef.mixed_model.assign_priors import joint_names_taken
 from ranef.mixed_model.model import model_from_cells
 from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import decimals
 from ranef.priors import dirichlet, half_t, parse_prior, variance
+from ranef.priors.joint import SHARES, TOTAL
 from ranef.samplers import SAMPLERS
 from ranef.samplers.proposal_quality import shortfall
 from ranef.samplers.sample import SamplerSettings
@@ -239,7 +240,7 @@ def prior_sensitivity(
     parameters = source.model.parameters
     base = _named(
         source.model,
-        None if parameters.sigma is None else np.exp(drawn.log_sigma),
+        None if not parameters.family.dispersions else np.exp(drawn.log_sigma),
         parameters.scales(drawn.theta),
         parameters.correlations(drawn.theta),
         drawn.beta,
@@ -320,8 +321,7 @@ def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, An
         for term in parameters.terms
         for place, name in zip(term.place, term.names, strict=True)
     }
-    if parameters.sigma is not None:
-        scale["sigma"] = mad
+    scale |= dict.fromkeys(parameters.family.dispersions, mad)
     families: dict[str, Callable[[float], Any]] = {
         "half-t": lambda s: half_t(s, 3),
         "half-Cauchy": lambda s: half_t(s, 1),
@@ -332,7 +332,7 @@ def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, An
     out: dict[str, dict[str, Any]] = {
         name: {k: family(s) for k, s in scale.items()} for name, family in families.items()
     }
-    if parameters.sigma is not None and not joint_names_taken(model.names, model.terms):
+    if parameters.family.dispersions and not joint_names_taken(model.names, model.terms):
         out["variance shares"] = {TOTAL: half_t(mad, 3), SHARES: dirichlet(1)}
     return out
 

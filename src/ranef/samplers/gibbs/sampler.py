@@ -113,7 +113,7 @@ def steps_of(products: Products) -> list[Step]:
         else:
             # Their prior ties them together, so their order matters and each is a step.
             steps += [partial(draw_scale, products, i, j) for j in range(len(term.place))]
-    if parameters.sigma is not None:
+    if parameters.family.dispersions:
         steps.append(partial(draw_residual, products))
     return steps
 
@@ -139,7 +139,7 @@ def _collect(
     n = chains * kept
     means = {k: v[0] / n for k, v in moments.items()}
     return PosteriorSample(
-        sigma=None if model.parameters.sigma is None else np.exp(theta[:, :, -1]),
+        sigma=None if not model.parameters.family.dispersions else np.exp(theta[:, :, -1]),
         scales={k: v.reshape(chains, kept) for k, v in model.parameters.scales(flat).items()},
         correlations={
             k: v.reshape(chains, kept, -1) for k, v in model.parameters.correlations(flat).items()

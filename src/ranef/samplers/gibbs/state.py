@@ -58,9 +58,8 @@ def dispersed(products: Products, chains: int, rng: np.random.Generator) -> Stat
     parameters = products.model.parameters
     spread = products.gram[-1, -1] / products.model.design.count.sum()
     theta = np.zeros((chains, parameters.size))
-    if parameters.sigma is not None:
-        begin = 0.5 * np.log(spread) + rng.normal(0, 0.25, chains)
-        theta[:, -1] = _inside(parameters.sigma, begin)
+    for j, prior in enumerate(parameters.family.scales.values(), parameters.ratios):
+        theta[:, j] = _inside(prior, 0.5 * np.log(spread) + rng.normal(0, 0.25, chains))
     for term, (log_sd, _) in zip(parameters.terms, parameters.split(theta), strict=True):
         ZZ = products.blocks[term.factor].ZZ
         sizes = np.array([_column_size(ZZ, j) for j in term.place])

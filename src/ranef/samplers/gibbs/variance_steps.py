@@ -75,9 +75,8 @@ def draw_residual(products: Products, state: State, rng: np.random.Generator) ->
     if parameters.shares is not None:
         theta = _move(parameters.log_prior, state.theta, parameters.size - 1, N, rest, rng)
         return replace(state, theta=theta, roots=None)
-    assert parameters.sigma is not None
-    theta = state.theta.copy()
-    theta[:, -1] = _draw_log_sd(parameters.sigma, theta[:, -1], N, rest, rng)
+    theta, sigma = state.theta.copy(), parameters.family.scales["sigma"]
+    theta[:, -1] = _draw_log_sd(sigma, theta[:, -1], N, rest, rng)
     return replace(state, theta=theta, roots=None)
 
 

@@ -18,7 +18,6 @@ from ranef.cells.orthonormal import column_sizes
 from ranef.common.progress import status
 from ranef.common.random_streams import split_stream
 from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior
-from ranef.mixed_model.model import perfect_fit
 from ranef.numerics.metropolis import START, run_chain
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
@@ -75,10 +74,10 @@ def sample_independent(
             target, mode, error = interpolate(target, begin[0])
         begin = [mode]
     if (
-        model.parameters.sigma is None
+        not model.parameters.family.dispersions
         and not np.isfinite(target.log_density(np.stack(begin))).any()
     ):
-        raise perfect_fit(None)
+        raise model.parameters.family.perfect_fit()
     bounds = bounds_of(model.parameters)
 
     def opened(v: Array) -> Array:
@@ -112,7 +111,7 @@ def sample_independent(
         log_weight=log_w[START:].reshape(shape),
         log_mass=log_mass,
         log_mass_error=float(np.sqrt(max(spread, 0.0) / len(log_w))) + (error or 0.0),
-        log_marginal_likelihood=log_mass if model.proper else None,
+        log_marginal_likelihood=None if model.improper() else log_mass,
         surrogate_error=error,
     )
 
@@ -128,7 +127,7 @@ def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
     """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
     ratios = model.parameters.split(model.parameters.relative(mode[None]))
     if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
-        raise perfect_fit(model.parameters.sigma)
+        raise model.parameters.family.perfect_fit()
 
 
 def starts(model: ModelSpec) -> list[Array]:
@@ -154,7 +153,6 @@ def starts(model: ModelSpec) -> list[Array]:
             block = design.factors[term.factor].columns
             theta += [np.log(share * spread / size[block[j]]) for j in term.place]
             theta += [0.0] * term.correlations
-        if parameters.sigma is not None:
-            theta.append(np.log(0.7 * spread))
+        theta += [np.log(0.7 * spread)] * len(parameters.family.dispersions)
         out.append(np.array(theta))
     return out

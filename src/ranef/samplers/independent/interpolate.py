@@ -85,7 +85,7 @@ def interpolate(target: MarginalPosterior, start: Array) -> tuple[MarginalPoster
         parts = target.ratio_sums(relative)
         profile = target.coefficients.profile(*parts)
         log_sigma = np.full(len(relative), best["log_sigma"])
-        if parameters.sigma is None:
+        if not parameters.family.dispersions:
             return target.log_density(parameters.absolute(relative, log_sigma), profile), log_sigma
         width = 3.0
         for _ in range(9):

@@ -59,7 +59,7 @@ def sample_ratio(
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     propose = _conjugate if target.conjugate else _general
-    if target.sigma is None:
+    if not target.family.dispersions:
         propose = _known
     log_ratio, log_sigma, profile, log_w, points, line = propose(target, n + START, streams[:2])
     kept = run_chain(log_w, streams[2], streams[3])
@@ -75,7 +75,7 @@ def sample_ratio(
             *shape, -1
         )
     return PosteriorSample(
-        sigma=None if target.sigma is None else np.exp(log_sigma).reshape(shape),
+        sigma=None if not target.family.dispersions else np.exp(log_sigma).reshape(shape),
         scales={name: np.exp(log_sigma + 0.5 * log_ratio).reshape(shape)},
         correlations={},
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
@@ -88,7 +88,7 @@ def sample_ratio(
         points=points,
         log_mass=line.log_mass,
         log_mass_error=line.error,
-        log_marginal_likelihood=line.log_mass if model.proper else None,
+        log_marginal_likelihood=None if model.improper() else line.log_mass,
     )
 
 
@@ -110,7 +110,7 @@ def _conjugate(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
 
 def _known(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     """Propose log_ratio where sigma is known and log_ratio is the only variance parameter."""
-    known = target.model.parameters.known
+    known = target.family.log_sd
 
     def log_density(s: Array) -> Array:
         log_ratio, log_jacobian = _stretch(target.group, known, s)
@@ -202,8 +202,7 @@ def _place(
 
 def _bounds(target: RandomIntercept, log_ratio: Array) -> tuple[Array, Array]:
     """Support of log_sigma at each log_ratio that the two priors leave."""
-    sigma, group = target.sigma, target.group
-    assert sigma is not None
+    sigma, group = target.family.scales["sigma"], target.group
     with np.errstate(divide="ignore"):
         low = np.maximum(np.log(sigma.support[0]), np.log(group.support[0]) - 0.5 * log_ratio)
         high = np.minimum(np.log(sigma.support[1]), np.log(group.support[1]) - 0.5 * log_ratio)
@@ -214,8 +213,7 @@ def _bounds(target: RandomIntercept, log_ratio: Array) -> tuple[Array, Array]:
 def _given(target: RandomIntercept, log_ratio: Array) -> Conditional:
     """Integrate log_sigma at each log_ratio, where the likelihood or the priors put it."""
     profile = target.profile(log_ratio)
-    sigma, group = target.sigma, target.group
-    assert sigma is not None
+    sigma, group = target.family.scales["sigma"], target.group
     low, high = _bounds(target, log_ratio)
     guess = [0.5 * np.log(profile.rest / target.k)]
     if sigma.median is not None:
