@@ -25,11 +25,12 @@ from ranef.article import gibbs
 from ranef.calibration import experiments, workers
 from ranef.calibration import from_truth as from_truth_module
 from ranef.calibration.exact_pit import exact_pit
+from ranef.calibration.exact_tests import band, holm, uniformity_p_value
 from ranef.calibration.from_truth import start_of
 from ranef.calibration.quantities import of_sample, quantities
-from ranef.calibration.ranks import band, holm, random_rank, uniformity_p_value
 from ranef.calibration.report import pattern
 from ranef.calibration.simulate import draw_parameters, draw_response, with_response
+from ranef.calibration.workers import random_rank
 from ranef.samplers import SAMPLERS, nuts
 from ranef.samplers.gibbs import sampler, variance_steps
 from ranef.samplers.gibbs.linear_steps import draw_effects
@@ -501,16 +502,16 @@ def test_a_single_sweep_from_the_truth_gives_uniform_ranks_only_by_way_of_the_hu
 def louder(products, state, rng):
     """The residual SD grows by a twentieth in each sweep."""
     made = draw_residual(products, state, rng)
-    eta = made.theta.copy()
-    eta[:, -1] += 0.05
-    return replace(made, theta=eta)
+    theta = made.theta.copy()
+    theta[:, -1] += 0.05
+    return replace(made, theta=theta)
 
 
 def wider(products, factor, state, rng):
     """Effects drawn as if the residual variance were twice what it is."""
-    eta = state.theta.copy()
-    eta[:, -1] += 0.5 * np.log(2)
-    made = draw_effects(products, factor, replace(state, theta=eta), rng)
+    theta = state.theta.copy()
+    theta[:, -1] += 0.5 * np.log(2)
+    made = draw_effects(products, factor, replace(state, theta=theta), rng)
     return replace(made, theta=state.theta)
 
 
@@ -608,23 +609,25 @@ def test_starts_that_cannot_be_are_refused(model, options, told):
         rf.calibrate(given, 10, **options)
 
 
-def moved(sample, tau=None, rho=None):
-    tau_now = np.log(sample.sigma)
-    rho_now = 2 * np.log(sample.scales["1|g"] / sample.sigma)
-    tau, rho = tau_now if tau is None else tau(tau_now), rho_now if rho is None else rho(rho_now)
-    return replace(sample, sigma=np.exp(tau), scales={"1|g": np.exp(tau + rho / 2)})
+def moved(sample, log_sigma=None, log_ratio=None):
+    """Residual SDs and variance ratios put through functions of their logs."""
+    sigma = np.log(sample.sigma)
+    ratio = 2 * np.log(sample.scales["1|g"] / sample.sigma)
+    sigma = sigma if log_sigma is None else log_sigma(sigma)
+    ratio = ratio if log_ratio is None else log_ratio(ratio)
+    return replace(sample, sigma=np.exp(sigma), scales={"1|g": np.exp(sigma + ratio / 2)})
 
 
 def shifted(sample, rng):
     """Residual SDs half a posterior SD too large."""
     del rng
-    return moved(sample, tau=lambda tau: tau + 0.5 * tau.std())
+    return moved(sample, log_sigma=lambda x: x + 0.5 * x.std())
 
 
 def narrow(sample, rng):
     """Group SDs with six tenths of their spread, in logs."""
     del rng
-    return moved(sample, rho=lambda rho: rho.mean() + 0.6 * (rho - rho.mean()))
+    return moved(sample, log_ratio=lambda x: x.mean() + 0.6 * (x - x.mean()))
 
 
 def unpaired(sample, rng):

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.calibration.two_sample import two_sample_p_value
+from ranef.calibration.exact_tests import two_sample_p_value
 
 
 def test_two_sample_p_values_are_those_of_all_arrangements():

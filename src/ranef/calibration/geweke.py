@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ranef.calibration.ranks import failing
-from ranef.calibration.two_sample import two_sample_p_value
+from ranef.calibration.exact_tests import failing, two_sample_p_value
 from ranef.calibration.verdict import Judged
 from ranef.common.arguments import brief, function, generator, one_number, share, whole_number
 from ranef.common.progress import track

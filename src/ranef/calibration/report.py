@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ranef.calibration.checkpoint import State, load_state, save_state
-from ranef.calibration.ranks import band, failing, uniformity_p_value
+from ranef.calibration.exact_tests import band, failing, uniformity_p_value
 from ranef.calibration.verdict import Judged
 from ranef.common.arguments import share
 from ranef.common.stored_names import stored_name

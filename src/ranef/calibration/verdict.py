@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from ranef.calibration.ranks import holm
+from ranef.calibration.exact_tests import holm
 from ranef.errors import CalibrationError
 
 if TYPE_CHECKING:

@@ -1,4 +1,8 @@
-"""Simulations run in order or side by side, each with random streams of its own."""
+"""Simulations run in order or side by side, each with random streams of its own, and their ranks.
+
+If parameters come from the prior, data from the model and draws from the posterior, then truth and
+draws are exchangeable and the truth's rank is uniform (Talts et al. 2018, arXiv:1804.06788).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.calibration.ranks import random_rank
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from ranef.calibration.experiments import Experiment
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["Outcome", "run_simulations", "simulate_one"]
+__all__ = ["Outcome", "random_rank", "run_simulations", "simulate_one"]
 
 # Each process gets its simulations in so many parts, so that none waits long for another.
 _PARTS = 8
@@ -83,6 +86,32 @@ def simulate_one(experiment: Experiment, entropy: int, index: int, draws: int) -
         ranks.append(min(int(value * (draws + 1)), draws))
         pit.append(value)
     return Outcome(index, (*made.draws, *made.exact), np.array(ranks), np.array(pit))
+
+
+def random_rank(draws: Array, truth: float, rng: np.random.Generator) -> int:
+    """Count the draws below the truth, with ties broken at random.
+
+    Parameters
+    ----------
+    draws
+        Posterior draws of one quantity, shape (L,).
+    truth
+        Its true value.
+    rng
+        Used only where a draw equals the truth.
+
+    Returns
+    -------
+    int
+        0..L.
+
+    Examples
+    --------
+    >>> random_rank(np.array([0.1, 0.7, 0.4]), 0.5, np.random.default_rng(1))
+    2
+    """
+    ties = int(np.sum(draws == truth))
+    return int(np.sum(draws < truth)) + (int(rng.integers(ties + 1)) if ties else 0)
 
 
 def run_simulations(

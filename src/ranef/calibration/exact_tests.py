@@ -1,7 +1,8 @@
-"""Ranks of true values among posterior draws, and an exact test that they are uniform.
+"""Exact tests that ranks are uniform and that two samples share one distribution.
 
-If parameters come from the prior, data from the model and draws from the posterior, then truth and
-draws are exchangeable and the truth's rank is uniform (Talts et al. 2018, arXiv:1804.06788).
+Both count how many values lie below a moving bound and look at the smallest two-sided tail
+probability of a count (Säilynoja, Bürkner and Vehtari 2022, Statistics and Computing 32:32). They
+simulate the distribution of that statistic; here it is computed, step by step along the counts.
 """
 
 from __future__ import annotations
@@ -17,48 +18,22 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["band", "failing", "holm", "random_rank", "uniformity_p_value"]
+__all__ = ["band", "failing", "holm", "two_sample_p_value", "uniformity_p_value"]
 
 # Sums of rounding errors in a probability near one; no smaller p-value can be told from zero.
 _SMALLEST_P = 1e-12
 # Tail probabilities that differ by rounding alone count as equal.
 _SAME = 1 + 1e-9
-
-
-def random_rank(draws: Array, truth: float, rng: np.random.Generator) -> int:
-    """Count the draws below the truth, with ties broken at random.
-
-    Parameters
-    ----------
-    draws
-        Posterior draws of one quantity, shape (L,).
-    truth
-        Its true value.
-    rng
-        Used only where a draw equals the truth.
-
-    Returns
-    -------
-    int
-        0..L.
-
-    Examples
-    --------
-    >>> random_rank(np.array([0.1, 0.7, 0.4]), 0.5, np.random.default_rng(1))
-    2
-    """
-    ties = int(np.sum(draws == truth))
-    return int(np.sum(draws < truth)) + (int(rng.integers(ties + 1)) if ties else 0)
+# Places in the pooled order at which two samples are compared.
+_PLACES = 100
 
 
 def uniformity_p_value(ranks: IntArray, top: int) -> float:
     """Exact p-value of the hypothesis that ranks are uniform on 0..top.
 
-    The statistic of Säilynoja, Bürkner and Vehtari (2022, Statistics and Computing 32:32): at
-    every k the number of ranks below k is binomial; the smallest of their two-sided tail
-    probabilities decides. They simulate its distribution; here it is computed. The counts in the
-    top + 1 bins are independent Poisson variables given their sum, so the probability that the
-    cumulative count stays inside a band is a chain of convolutions.
+    At every k the number of ranks below k is binomial. The counts in the top + 1 bins are
+    independent Poisson variables given their sum, so the probability that the cumulative count
+    stays inside a band is a chain of convolutions.
 
     Parameters
     ----------
@@ -81,7 +56,7 @@ def uniformity_p_value(ranks: IntArray, top: int) -> float:
     """
     S = len(ranks)
     count = np.cumsum(np.bincount(ranks, minlength=top + 1))[:-1]
-    tails = _tails(S, top + 1)
+    tails = _binomial_tails(S, top + 1)
     least = tails[np.arange(top), count].min()
     return float(np.clip(1 - _stay(tails > least * _SAME, S), _SMALLEST_P, 1.0))
 
@@ -112,7 +87,7 @@ def band(S: int, top: int, error_rate: float) -> tuple[Array, Array]:
     >>> round(float(low[49]), 3), round(float(high[49]), 3)
     (0.445, 0.555)
     """
-    tails = _tails(S, top + 1)
+    tails = _binomial_tails(S, top + 1)
     # The band widens as the tail probability that is still inside falls: bisect the possible ones.
     levels = np.unique(tails)
     low, high = -1, len(levels)
@@ -124,6 +99,43 @@ def band(S: int, top: int, error_rate: float) -> tuple[Array, Array]:
             high = middle
     inside = tails > (levels[low] * _SAME if low >= 0 else 0.0)
     return inside.argmax(axis=1) / S, (S - inside[:, ::-1].argmax(axis=1)) / S
+
+
+def two_sample_p_value(first: Array, second: Array, rng: np.random.Generator) -> float:
+    """Exact p-value of the hypothesis that two samples come from one distribution.
+
+    Among the m smallest of all values the number from the second sample is hypergeometric; 100
+    values of m are looked at, so the test is as sensitive in the tails as in the middle. The
+    statistic's distribution is that of a lattice path; nothing is assumed of the values.
+
+    Parameters
+    ----------
+    first, second
+        Shapes (M,) and (N,), each of independent values.
+    rng
+        Breaks ties at random.
+
+    Returns
+    -------
+    float
+        Not below 1e-12.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> two_sample_p_value(rng.normal(size=200), 1 + rng.normal(size=200), rng) < 1e-6
+    True
+    """
+    M, N = len(first), len(second)
+    pooled = np.concatenate([first, second])
+    order = np.lexsort([rng.random(M + N), pooled])
+    count = np.cumsum(order >= M)
+    places = np.unique(np.linspace(1, M + N - 1, min(_PLACES, M + N - 1)).astype(int))
+    tails = _hypergeometric_tails(M, N, tuple(int(m) for m in places))
+    least = tails[np.arange(len(places)), count[places - 1]].min()
+    inside = tails > least * _SAME
+    stays = _paths(M, N, places, inside)[-1].sum()
+    return float(np.clip(1 - stays, _SMALLEST_P, 1.0))
 
 
 def holm(p: Array) -> Array:
@@ -159,7 +171,7 @@ def failing(adjusted: Array, error_rate: float) -> IntArray:
 
 
 @lru_cache(maxsize=4)
-def _tails(S: int, bins: int) -> Array:
+def _binomial_tails(S: int, bins: int) -> Array:
     """Two-sided tail probability of each count c at each edge k / bins, shape (bins - 1, S + 1)."""
     at = np.arange(1, bins)[:, None] / bins
     c = np.arange(S + 1)
@@ -193,3 +205,30 @@ def _stay(inside: NDArray[np.bool_], S: int) -> float:
         skip = max(a - start, 0)
         mass, start = full[skip : b - start + 1], start + skip
     return float(mass[-1] / np.exp(S * np.log(S) - S - gammaln(S + 1)))
+
+
+@lru_cache(maxsize=2)
+def _hypergeometric_tails(M: int, N: int, places: tuple[int, ...]) -> Array:
+    """Two-sided tail probability of each count at each place, shape (places, N + 1)."""
+    mass = _paths(M, N, np.array(places), None)
+    below = np.cumsum(mass, axis=1)
+    above = np.cumsum(mass[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(2 * np.minimum(below, above))
+
+
+def _paths(M: int, N: int, places: IntArray, inside: NDArray[np.bool_] | None) -> Array:
+    """Probability of each count at each place, on paths that have stayed inside so far."""
+    out = np.empty((len(places), N + 1))
+    mass = np.zeros(N + 1)
+    mass[0] = 1.0
+    left = N - np.arange(N + 1)
+    before = np.append(0, places[:-1])
+    for i, (start, place) in enumerate(zip(before, places, strict=True)):
+        for m in range(start, place):
+            taken = mass * (left / (M + N - m))
+            mass = mass - taken
+            mass[1:] += taken[:-1]
+        if inside is not None:
+            mass = np.where(inside[i], mass, 0.0)
+        out[i] = mass
+    return out
