@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -269,10 +269,7 @@ def prior_sensitivity(
     # Where an evaluation is expensive evenly spaced draws have to do.
     n = len(drawn.theta)
     step = max(1, min(n // _FEWEST, int(n * drawn.target.structure.cost / _PATIENCE)))
-    some = replace(
-        drawn,
-        **{k: getattr(drawn, k)[::step] for k in ("eta", "tau", "beta", "internal")},
-    )
+    some = drawn.take(np.arange(0, n, step))
     scaling = power_scaling_sensitivity(
         {name: values[::step] for name, values in made[FITTED].items()},
         log_prior_density(source.model, some),
