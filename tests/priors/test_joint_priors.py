@@ -110,7 +110,7 @@ def test_draws_of_shares_follow_total_and_dirichlet():
     share = v[:, 0] / v.sum(axis=1)
     assert stats.kstest(share, stats.beta(0.7, 5.5).cdf).pvalue > 0.001
     assert stats.kstest(share, stats.beta(1.0, 5.5).cdf).pvalue < 1e-6  # the test has power
-    assert stats.kstest(np.sqrt(v.sum(axis=1)), prior.total.given.cdf).pvalue > 0.001
+    assert stats.kstest(np.sqrt(v.sum(axis=1)), prior.total.stated.cdf).pvalue > 0.001
 
 
 def test_draws_of_lkj_have_its_marginal():

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.likelihood.prior_gradient import log_prior_gradient
-
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.coefficients import Profile
@@ -51,8 +49,7 @@ def log_density_gradient(
     Returns
     -------
     numpy.ndarray
-        Shape (n, d). Priors without a closed form are differenced; see
-        `ranef.likelihood.prior_gradient`.
+        Shape (n, d). Priors without a closed form are differenced.
 
     Examples
     --------
@@ -63,9 +60,8 @@ def log_density_gradient(
     >>> log_density_gradient(target, np.log([[40.0, 50.0]])).round(3)
     array([[1.006, 0.208]])
     """
-    return log_likelihood_gradient(target, theta, profile) + log_prior_gradient(
-        target.parameters, theta
-    )
+    prior = target.parameters.log_prior_gradient(theta)
+    return log_likelihood_gradient(target, theta, profile) + prior
 
 
 def log_likelihood_gradient(

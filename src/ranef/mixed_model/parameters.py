@@ -15,6 +15,7 @@ import numpy as np
 from ranef.mixed_model.covariance import IDENTITY
 from ranef.numerics.correlations import correlation_root, draw_lkj, log_lkj, partial_correlations
 from ranef.priors.joint import TOTAL
+from ranef.priors.scale import derivative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,14 @@ class TermPrior:
         return (
             np.zeros(len(z)) if self.lkj_eta is None else log_lkj(z, len(self.place), self.lkj_eta)
         )
+
+    def correlation_prior_gradient(self, z: Array) -> Array:
+        """Derivative of `log_correlation_prior`, shape (n, c) as z."""
+        if self.lkj_eta is None or z.shape[1] == 0:
+            return np.zeros_like(z)
+        q = len(self.place)
+        column = np.tril_indices(q, -1)[1]
+        return np.asarray(-2 * (self.lkj_eta + (q - 2 - column) / 2) * np.tanh(z))
 
     def log_prior(self, log_sd: Array, z: Array) -> Array:
         """Log prior density of the term's log SDs (n, q) and correlations (n, c), shape (n,)."""
@@ -203,6 +212,24 @@ class ParameterVector:
         out += self.family.log_prior(self.log_sigma(theta))
         for term, (log_sd, z) in zip(self.terms, parts, strict=True):
             out += term.log_prior(log_sd, z)
+        return out
+
+    def log_prior_gradient(self, theta: Array) -> Array:
+        """Gradient of `log_prior`, shape (n, d); joint priors on several SDs are differenced."""
+        if self.shares is not None or any(t.wishart is not None for t in self.terms):
+            each, d = theta[:, None], theta.shape[1]
+            return derivative(
+                lambda h: self.log_prior((each + h * np.eye(d)).reshape(-1, d)).reshape(-1, d)
+            )
+        out = np.zeros_like(theta)
+        for j, prior in enumerate(self.family.scales.values(), self.ratios):
+            out[:, j] = prior.log_density_gradient(theta[:, j])
+        for term, here, (log_sd, z) in zip(
+            self.terms, self.split(out), self.split(theta), strict=True
+        ):
+            for j, prior in enumerate(term.scales):
+                here[0][:, j] = prior.log_density_gradient(log_sd[:, j])
+            here[1][:] = term.correlation_prior_gradient(z)
         return out
 
     def draw_prior(self, rng: np.random.Generator, n: int) -> Array:

@@ -14,6 +14,8 @@ from ranef.priors.stated import LKJ, Power, Variance, flat, is_frozen, lkj
 from ranef.priors.text import frozen_parameters, parse_prior, prior_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ranef.common.array_types import Array
 
 __all__ = [
@@ -21,9 +23,23 @@ __all__ = [
     "ScalePrior",
     "coefficient_prior",
     "default_scale",
+    "derivative",
     "lkj_shape",
     "scale_prior",
 ]
+
+# Step of the differences in log units, and its share of the distance to a hard bound.
+_STEP, _SHARE = 1e-3, 0.01
+
+
+def derivative(f: Callable[[Array | float], Array], h: Array | float = _STEP) -> Array:
+    """Derivative at 0 of a log density f of a shift, by central differences of fourth order.
+
+    Zero where the density vanishes. Each element may have a step h of its own.
+    """
+    rise = 8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))
+    out = rise / (12 * h)
+    return np.where(np.isfinite(out), out, 0.0)
 
 
 @dataclass(frozen=True)
@@ -32,8 +48,8 @@ class ScalePrior:
 
     Attributes
     ----------
-    given
-        What the user gave.
+    stated
+        What the user stated.
     text
         The prior as `parse_prior` reads it back.
     on_variance
@@ -46,7 +62,7 @@ class ScalePrior:
         Exponent c where the density is sigma^(-c), improper; None for proper priors.
     """
 
-    given: Any
+    stated: Any
     text: str
     on_variance: bool
     support: tuple[float, float]
@@ -64,11 +80,11 @@ class ScalePrior:
             constant = a * np.log(b) - gammaln(a) + np.log(2)
             with np.errstate(over="ignore"):
                 return np.asarray(constant - 2 * a * log_sigma - b * np.exp(-2 * log_sigma))
-        if not self.on_variance and self.given.dist.name == "half_t":
+        if not self.on_variance and self.stated.dist.name == "half_t":
             # The default prior; its closed form is five times faster than scipy's general path.
             from scipy.special import gammaln
 
-            (df,), _, scale = frozen_parameters(self.given)
+            (df,), _, scale = frozen_parameters(self.stated)
             constant = (
                 np.log(2 / scale)
                 + gammaln((df + 1) / 2)
@@ -85,9 +101,38 @@ class ScalePrior:
         # A scale that overflows or underflows lies outside of what any data can mean.
         return np.where(out < np.inf, out, -np.inf)
 
+    def log_density_gradient(self, log_sigma: Array) -> Array:
+        """Derivative of `log_density`, shape (n,) as log_sigma.
+
+        In closed form for powers of sigma, inverse-gamma variances and half-t; for any other
+        distribution by differences whose steps shrink towards a hard bound. Zero where the density
+        vanishes.
+
+        Examples
+        --------
+        >>> from ranef.priors import half_t
+        >>> prior = scale_prior(half_t(2.0, df=1), "sigma")
+        >>> float(prior.log_density_gradient(np.array([np.log(2.0)]))[0])
+        0.0
+        """
+        if self.power is not None:
+            return np.full(len(log_sigma), 1 - self.power)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            if self.inverse_gamma is not None:
+                a, b = self.inverse_gamma
+                return np.asarray(2 * b * np.exp(-2 * log_sigma) - 2 * a)
+            if not self.on_variance and self.stated.dist.name == "half_t":
+                (df,), _, scale = frozen_parameters(self.stated)
+                # x^2 / (df + x^2) without overflow, x = sigma / scale.
+                away = df * np.exp(2 * (np.log(scale) - log_sigma))
+                return np.asarray(1 - (df + 1) / (1 + away))
+            low, high = np.log(self.support[0]), np.log(self.support[1])
+            h = np.minimum(_STEP, _SHARE * np.minimum(log_sigma - low, high - log_sigma))
+            return derivative(lambda shift: self.log_density(log_sigma + shift), h)
+
     @property
     def _distribution(self) -> Any:
-        return self.given.distribution if self.on_variance else self.given
+        return self.stated.distribution if self.on_variance else self.stated
 
     @cached_property
     def median(self) -> float | None:
