@@ -6,11 +6,11 @@ import pytest
 from arviz_stats.base import array_stats
 
 import ranef as rf
+from ranef.likelihood.interpolation import interpolate as expensive
 from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers.independent import interpolate as expensive
 from ranef.samplers.independent.general import sample_independent, starts
 from ranef.samplers.sample import SamplerSettings
 

@@ -15,13 +15,13 @@ import ranef as rf
 from helpers import errors_of, worst
 from ranef.cells.cells import compress
 from ranef.errors import DataError, IdentifiabilityError, IdentifiabilityWarning, PriorError
+from ranef.likelihood.interpolation.interpolate import interpolate
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
 from ranef.mixed_model.parameters import ParameterVector
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.independent.general import sample_independent, starts
-from ranef.samplers.independent.interpolate import interpolate
 from ranef.samplers.sample import SamplerSettings
 
 # Rubin (1981), Journal of Educational Statistics 6, 377: effects of coaching in eight schools.

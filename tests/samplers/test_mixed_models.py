@@ -12,11 +12,11 @@ from scipy import stats
 
 import ranef as rf
 from helpers import DATA
+from ranef.likelihood.interpolation import interpolate as expensive_module
 from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers.independent import interpolate as expensive_module
 from ranef.samplers.sample import SamplerSettings
 
 JAGS = json.loads((DATA / "reference.json").read_text())["posteriors_jags"]

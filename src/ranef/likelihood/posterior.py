@@ -18,9 +18,10 @@ from ranef.likelihood.structures.one_factor import OneFactor
 from ranef.likelihood.structures.small_remainder import SmallRemainder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
-    from ranef.likelihood.interpolation.surrogate import Surrogate
     from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["LARGEST_RATIO", "MarginalPosterior", "Structure", "choose_structure"]
@@ -95,6 +96,20 @@ def choose_structure(design: OrthonormalCells) -> Structure:
     return Crossed(design)
 
 
+class Interpolation(Protocol):
+    """What stands in for an expensive likelihood, in a box around `center`, shape (ratios,)."""
+
+    center: Array
+
+    def inside(self, relative: Array) -> NDArray[np.bool_]:
+        """Whether each point (n, ratios) lies in the box."""
+        ...
+
+    def sums(self, relative: Array) -> tuple[Array, Array]:
+        """As `MarginalPosterior.ratio_sums`, at points in the box."""
+        ...
+
+
 class MarginalPosterior:
     """Log densities of a mixed model's parameter vector (`ParameterVector`).
 
@@ -112,7 +127,7 @@ class MarginalPosterior:
         self,
         model: ModelSpec,
         structure: Structure | None = None,
-        surrogate: Surrogate | None = None,
+        surrogate: Interpolation | None = None,
     ) -> None:
         self.model = model
         self.parameters = model.parameters

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.samplers.proposal_quality import LARGEST_ERROR, LARGEST_K, LEAST_ACCEPTANCE, pareto_k
+from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
+from ranef.samplers.proposal_quality import LARGEST_K, LEAST_ACCEPTANCE, pareto_k
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ranef.common.progress import status
+from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
-from ranef.samplers.proposal_quality import LARGEST_ERROR, shortfall
+from ranef.samplers.proposal_quality import shortfall
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,14 +10,12 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.samplers.sample import PosteriorSample
 
-__all__ = ["LARGEST_ERROR", "LARGEST_K", "LEAST_ACCEPTANCE", "pareto_k", "shortfall"]
+__all__ = ["LARGEST_K", "LEAST_ACCEPTANCE", "pareto_k", "shortfall"]
 
 # Vehtari et al. (2024), Journal of Machine Learning Research 25, 72: above it, importance
 # weights are no good in practice.
 LARGEST_K = 0.7
 LEAST_ACCEPTANCE = 0.5
-# Of an interpolated log likelihood, in nats: draws are weighted wrongly by as much, relatively.
-LARGEST_ERROR = 0.01
 # Fewer weights than this tell too little of their tail to act on.
 _ENOUGH = 400
 # Log weights that span less than this have no tail to speak of: all proposals count the same within

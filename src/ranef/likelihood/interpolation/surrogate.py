@@ -12,19 +12,22 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import qmc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from scipy.stats import qmc
 
     from ranef.common.array_types import Array
     from ranef.likelihood.interpolation.boxes import Box
 
     Sums = Callable[[Array], tuple[Array, Array]]
 
-__all__ = ["Surrogate", "fit_surrogate"]
+__all__ = ["LARGEST_ERROR", "Surrogate", "fit_surrogate"]
+
+# Of an interpolated log likelihood, in nats: draws are weighted wrongly by as much, relatively.
+LARGEST_ERROR = 0.01
 
 # Nats below the best point down to which errors in a plain box count, and points that are tried.
 _DEPTH = 15.0
@@ -119,6 +122,8 @@ def fit_surrogate(
     error : float
         Largest error at fresh points, in nats.
     """
+    from scipy.stats import qmc
+
     K = len(center)
     points = qmc.Halton(K, scramble=True, rng=np.random.default_rng(K))
     u, log_det, U = np.empty((0, K)), np.empty(0), np.empty((0, 0, 0))
@@ -139,12 +144,12 @@ def fit_surrogate(
         else:
             u, log_det, U = fresh
         weight = _importance(score(log_det, U)) if box.plain else np.ones(len(u))
-        made = Surrogate(box, center, degree, u, log_det, U, weight)
-        near = _near(made, score, box.checks, points) if box.plain else np.empty((0, K))
-        error = _error(made, sums, score, check, near)
+        surrogate = Surrogate(box, center, degree, u, log_det, U, weight)
+        near = _near(surrogate, score, box.checks, points) if box.plain else np.empty((0, K))
+        error = _error(surrogate, sums, score, check, near)
         if error < box.tolerance:
             break
-    return made, error
+    return surrogate, error
 
 
 def _importance(value: Array) -> Array:
@@ -153,17 +158,17 @@ def _importance(value: Array) -> Array:
 
 
 def _near(
-    made: Surrogate, score: Callable[[Array, Array], Array], count: int, points: qmc.Halton
+    surrogate: Surrogate, score: Callable[[Array, Array], Array], count: int, points: qmc.Halton
 ) -> Array:
     """Fresh points of the cube where by the polynomial the posterior has its mass."""
     u = 2 * points.random(_CANDIDATES) - 1
-    told = score(*made.sums(made.box.ratios(u)))
-    told = np.where(np.isnan(told), -np.inf, told)
-    return np.asarray(u[told > told.max() - _DEPTH][:count])
+    value = score(*surrogate.sums(surrogate.box.ratios(u)))
+    value = np.where(np.isnan(value), -np.inf, value)
+    return np.asarray(u[value > value.max() - _DEPTH][:count])
 
 
 def _error(
-    made: Surrogate,
+    surrogate: Surrogate,
     sums: Sums,
     score: Callable[[Array, Array], Array],
     check: tuple[Array, Array, Array],
@@ -176,8 +181,8 @@ def _error(
     u, truth = check[0], score(check[1], check[2])
     if len(near):
         u = np.concatenate([u, near])
-        truth = np.concatenate([truth, score(*sums(made.box.ratios(near)))])
-    gap = np.abs(score(*made.sums(made.box.ratios(u))) - truth)
-    if made.box.plain:
+        truth = np.concatenate([truth, score(*sums(surrogate.box.ratios(near)))])
+    gap = np.abs(score(*surrogate.sums(surrogate.box.ratios(u))) - truth)
+    if surrogate.box.plain:
         gap = gap[truth > truth.max() - _DEPTH]
     return float(gap.max())

@@ -17,12 +17,12 @@ from scipy.special import logsumexp
 from ranef.cells.orthonormal import column_sizes
 from ranef.common.progress import status
 from ranef.common.random_streams import split_stream
+from ranef.likelihood.interpolation.interpolate import interpolate, is_expensive
 from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior
 from ranef.numerics.metropolis import START, run_chain
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.complete import complete_draws
-from ranef.samplers.independent.interpolate import interpolate, is_expensive
 from ranef.samplers.independent.mixture import NARROW, WIDE, fit_mixture
 from ranef.samplers.independent.tails import TailTransform
 

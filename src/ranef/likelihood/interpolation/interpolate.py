@@ -8,10 +8,9 @@ import numpy as np
 from scipy import optimize
 
 from ranef.likelihood.interpolation.boxes import MOST_RATIOS, LogBox, PlainBox
-from ranef.likelihood.interpolation.surrogate import fit_surrogate
+from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR, fit_surrogate
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.modes import hessian
-from ranef.samplers.proposal_quality import LARGEST_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,8 +103,7 @@ def interpolate(target: MarginalPosterior, start: Array) -> tuple[MarginalPoster
         return -float(values[0]), -(values[1:] - values[0]) / step
 
     phi0 = parameters.relative(start[None])[0]
-    made = optimize.minimize(climb, phi0, jac=True, method="BFGS", options={"gtol": 0.05})
-    center = made.x
+    center = optimize.minimize(climb, phi0, jac=True, method="BFGS", options={"gtol": 0.05}).x
     curved = -hessian(lambda p: over_sigma(p)[0], center, step=0.02)
     values, vectors = np.linalg.eigh(curved)
     root = vectors / np.sqrt(np.maximum(values, 0.2))
