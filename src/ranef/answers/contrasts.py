@@ -1,4 +1,4 @@
-"""Linear combinations of coefficients: normal given the variance parameters, mixed over them."""
+"""Linear combinations of coefficients, as mixtures of normals (mathematics.md, 5.6)."""
 
 from __future__ import annotations
 

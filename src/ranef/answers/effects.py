@@ -1,4 +1,4 @@
-"""Group effects as a table: moments, intervals, and probabilities that levels are above others."""
+"""Group effects as a table: moments, intervals, probabilities (mathematics.md, 5.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Posterior of single levels and pairs of levels: normal given the variance parameters."""
+"""Posterior of levels and pairs: normal given the variance parameters (mathematics.md, 5.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements about a fit: their draws put together, their share and its Monte Carlo error."""
+"""Statements about a fit: their share of draws, and its error (mathematics.md, 5.6)."""
 
 from __future__ import annotations
 

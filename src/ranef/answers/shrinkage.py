@@ -1,4 +1,4 @@
-"""Least-squares estimates of group effects, level by level, to set beside their posterior."""
+"""Least-squares estimates of group effects, to set beside posteriors (mathematics.md, 5.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variance of a row by component, at draws of the parameters (Nakagawa and Schielzeth 2013)."""
+"""Variance of a row by component (Nakagawa and Schielzeth 2013; mathematics.md, 5.5)."""
 
 from __future__ import annotations
 

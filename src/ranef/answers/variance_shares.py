@@ -1,4 +1,4 @@
-"""Shares of variance: intraclass correlation, repeatability, reliability, R2, variation."""
+"""Shares of variance: ICC, repeatability, reliability, R2, variation (mathematics.md, 5.5)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ changes the log likelihood by
     tr(L^-1 dL (A - G I)),   A = L^-1 S L^-T.
 
 L is diag(SD) R with R the root of the correlation matrix. The SDs cancel in L^-1 dL, and S is made
-of products with L on both sides, so nothing is singular where an SD goes to zero.
+of products with L on both sides, so nothing is singular where an SD goes to zero
+(mathematics.md, 3.6).
 """
 
 from __future__ import annotations

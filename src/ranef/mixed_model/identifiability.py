@@ -1,4 +1,4 @@
-"""What the data cannot tell of a mixed model's variances, so that only the priors would answer."""
+"""What the data cannot tell of variances, so only priors would answer (mathematics.md, 8.2)."""
 
 from __future__ import annotations
 

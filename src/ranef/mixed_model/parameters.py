@@ -2,7 +2,7 @@
 
 A term with q columns has q log SDs and, where its columns are correlated, q (q - 1) / 2 canonical
 partial correlations on the inverse-tanh scale (`ranef.numerics.correlations`). The residual's log
-SD comes last, unless it is known.
+SD comes last, unless it is known (mathematics.md, 3.1).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Canonical partial correlations on the inverse-tanh scale are free of constraints, and the LKJ
 density factors over them (Lewandowski, Kurowicka and Joe 2009, Journal of Multivariate Analysis
-100, 1989).
+100, 1989) (mathematics.md, 3.1 and 3.5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Linear dependence among columns, found from left to right (Gram-Schmidt, twice over)."""
+"""Linear dependence among columns, from left to right (Gram-Schmidt; mathematics.md, 8.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Densities that are exponential between nodes: the proposal that follows a smooth log density."""
+"""Densities that are exponential between nodes, to propose from (mathematics.md, 4.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Independence Metropolis: turn near-exact independent proposals into exact draws."""
+"""Independence Metropolis: near-exact proposals to exact draws (mathematics.md, section 4)."""
 
 from __future__ import annotations
 

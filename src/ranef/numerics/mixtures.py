@@ -1,7 +1,7 @@
 """Quantiles and tail probabilities of equal mixtures of normal distributions.
 
 Given the variance parameters every coefficient and effect is normal, so its posterior is the
-average of as many normals as there are draws of the variance parameters.
+average of as many normals as there are draws of the variance parameters (mathematics.md, 4.6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Local modes of a log density and the curvature there, by batched finite differences."""
+"""Local modes of a log density and the curvature there, by differences (mathematics.md, 4.2)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a design is to achieve, as one number of a posterior and the value it has to reach.
 
 Every goal is a measure (an interval's width, a probability, a lower bound) and a threshold, so that
-a plan can also say what is within reach where the goal is not.
+a plan can also say what is within reach where the goal is not (mathematics.md, 5.8).
 """
 
 from __future__ import annotations

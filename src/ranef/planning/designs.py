@@ -1,4 +1,4 @@
-"""plan(): how many groups and replicates reach a goal, by simulating experiments and their fits."""
+"""plan(): how many groups and replicates reach a goal, by simulation (mathematics.md, 5.8)."""
 
 from __future__ import annotations
 

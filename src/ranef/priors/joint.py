@@ -1,7 +1,7 @@
 """Priors on several variance parameters at once: an inverse-Wishart covariance, shares of a total.
 
 Both are written as densities of what the samplers move: log standard deviations, and correlations
-as inverse-tanh partial correlations.
+as inverse-tanh partial correlations (mathematics.md, 3.5).
 """
 
 from __future__ import annotations

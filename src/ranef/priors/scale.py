@@ -1,4 +1,4 @@
-"""Priors as the engine reads them: log densities, supports, conjugacy; coefficients; defaults."""
+"""Priors as the engine reads them: densities, conjugacy, defaults (mathematics.md, 3.5)."""
 
 from __future__ import annotations
 

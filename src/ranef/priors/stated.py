@@ -1,4 +1,4 @@
-"""What a user can state beside scipy.stats: half-t, improper powers, LKJ, Dirichlet."""
+"""Priors beside scipy.stats: half-t, improper powers, LKJ, Dirichlet (mathematics.md, 3.5)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A prior such as uniform(0, 5) ends at a wall, and a beta prior may have a pole there. With the SD a
 logistic function of v both become smooth (the wall a tail, the pole integrable at infinity), so
-that gradients lead somewhere.
+that gradients lead somewhere (mathematics.md, 4.2).
 """
 
 from __future__ import annotations

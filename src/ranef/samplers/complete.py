@@ -1,4 +1,4 @@
-"""Coefficients and effects given draws of the variance parameters: Gaussian, drawn exactly."""
+"""Coefficients and effects given the variance parameters, drawn exactly (mathematics.md, 4.5)."""
 
 from __future__ import annotations
 

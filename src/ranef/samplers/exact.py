@@ -1,4 +1,4 @@
-"""Exact draws, by the cheapest way that the model allows."""
+"""Exact draws, by the cheapest way that the model allows (mathematics.md, section 4)."""
 
 from __future__ import annotations
 

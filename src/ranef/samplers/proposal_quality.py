@@ -1,4 +1,4 @@
-"""Whether proposals cover the posterior: acceptance, and the tail index of importance weights."""
+"""Whether proposals cover the posterior: acceptance and tail of weights (mathematics.md, 4)."""
 
 from __future__ import annotations
 

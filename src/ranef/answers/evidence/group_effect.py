@@ -3,7 +3,7 @@
 The model without the term is the same model at standard deviations of zero, where the other
 parameters keep their priors. A flat prior that both models have in common, on coefficients or on
 the residual's SD, puts the same constant into both and cancels (Jeffreys 1961, Theory of
-Probability, ch. 5); one on the term's own SD does not.
+Probability, ch. 5); one on the term's own SD does not (mathematics.md, 5.1).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 With flat coefficients the density of left-out rows exists only where the other rows determine
 every one of those coefficients: with Q an orthonormal basis of the weighted columns, where
-`I - Q_j'Q_j` is not singular.
+`I - Q_j'Q_j` is not singular (mathematics.md, 5.2).
 """
 
 from __future__ import annotations

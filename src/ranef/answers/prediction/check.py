@@ -1,7 +1,7 @@
 """Posterior predictive checks: statistics of data that the model would give, against the data's.
 
 The p-value is P(T(replicated) > T(data)), ties counted half (Gelman, Meng and Stern 1996,
-Statistica Sinica 6).
+Statistica Sinica 6) (mathematics.md, 5.4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Predictions of rows: their means, SDs, intervals, draws, and a picture."""
+"""Predictions of rows: their means, SDs, intervals, draws, and a picture (mathematics.md, 5.4)."""
 
 from __future__ import annotations
 

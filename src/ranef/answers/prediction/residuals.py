@@ -5,7 +5,7 @@ Taking its own likelihood N(y; mean, s²) out again divides one normal by anothe
 `v' = v / (1 - v/s²)` and `m' = (m - y v/s²) / (1 - v/s²)`, so the row is predicted by
 N(m', v' + s²). Draws are weighted by the inverse of that density at y (Gelfand, Dey and Chang 1992,
 Bayesian Statistics 4), smoothed by a Pareto tail (Vehtari et al. 2024, Journal of Machine Learning
-Research 25, 72).
+Research 25, 72) (mathematics.md, 5.4).
 """
 
 from __future__ import annotations

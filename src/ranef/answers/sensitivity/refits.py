@@ -1,7 +1,7 @@
 """Prior sensitivity: the same data under other priors, refitted from the same cells.
 
 A fit under another prior needs only what the data say, and that is at hand; so many priors cost
-little more than one.
+little more than one (mathematics.md, 5.3).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In logarithms an SD that the data fix is nearly normal, but one that may be zero has a tail without
 end. There the likelihood changes no more, and as a function of the SD itself, of which it sees the
 square, it is smooth down to zero and beyond, so a polynomial on the plain scale holds where one in
-logarithms does not.
+logarithms does not (mathematics.md, 4.3).
 """
 
 from __future__ import annotations

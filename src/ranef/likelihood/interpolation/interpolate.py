@@ -1,4 +1,4 @@
-"""Mode and surrogate of a likelihood that costs too much to evaluate thousands of times."""
+"""Mode and surrogate of a likelihood too expensive to evaluate often (mathematics.md, 4.3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Cross-products by grouping factor: Z'Z, Z'[X y] and [X y]'[X y] from cells.
 
 Every term of one factor is merged into one block of q columns per level. Columns are numbered:
-0 is the constant, k > 0 the k-th slope column of the cells.
+0 is the constant, k > 0 the k-th slope column of the cells (mathematics.md, 3.2).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Two remaining effects meet in the Schur complement where a level of the eliminated factor has rows
 of both. Which ones do, and with what weight, does not change with the variance parameters, so the
-list is made once: a product over it takes a sixth of the time of a product of sparse matrices.
+list is made once: a product over it takes a sixth of the time of a product of sparse matrices
+(mathematics.md, 3.4).
 """
 
 from __future__ import annotations

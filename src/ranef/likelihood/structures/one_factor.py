@@ -1,4 +1,4 @@
-"""One grouping factor with q columns: the factor is eliminated and nothing is left."""
+"""One grouping factor of q columns, eliminated; nothing is left (mathematics.md, 3.4)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 The largest factor is eliminated class by class with the other effects standing beside X and y, and
 what is left is one small dense matrix per draw. The Cholesky factor of
 `[[L'A'A L + I, L'A'V], [V'A L, V'V]]`, A the columns of the remaining effects and V = [X y], holds
-log|.| of the first block and a root of its Schur complement U, so one factorisation does it all.
+log|.| of the first block and a root of its Schur complement U, so one factorisation does it all
+(mathematics.md, 3.4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps of a sweep that draw from normal distributions: coefficients, effects, and their trade."""
+"""Normal steps of a sweep: coefficients, effects, and their trade (mathematics.md, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every sweep uses: cross-products, in coordinates that suit data and priors."""
+"""Cross-products, in coordinates that suit data and priors (mathematics.md, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeps of full conditionals, and the draws they leave."""
+"""Sweeps of full conditionals, and the draws they leave (mathematics.md, section 6)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A variance whose prior is no inverse gamma is proposed from the inverse gamma that the data give
 alone and accepted by the ratio of priors; the SDs and correlations of correlated columns take
 random-walk steps. Both are Metropolis steps with the full conditional as stationary distribution
-(Tierney 1994, Annals of Statistics 22, 1701).
+(Tierney 1994, Annals of Statistics 22, 1701) (mathematics.md, section 6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Group effects given the variance parameters: draws, and exact moments by Rao-Blackwell."""
+"""Group effects given the variance parameters: draws and exact moments (mathematics.md, 4.6)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A standard deviation that may be zero leaves an exponential tail towards minus infinity on the log
 scale, and so do correlations towards one. With x = c + t + t |t| / 2 such a tail becomes normal in
-t, while near the mode c nothing changes. Hard bounds are opened first.
+t, while near the mode c nothing changes. Hard bounds are opened first (mathematics.md, 4.2).
 """
 
 from __future__ import annotations
