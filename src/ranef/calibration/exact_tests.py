@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["band", "failing", "holm", "two_sample_p_value", "uniformity_p_value"]
+__all__ = ["band", "holm", "two_sample_p_value", "uniformity_p_value"]
 
 # Sums of rounding errors in a probability near one; no smaller p-value can be told from zero.
 _SMALLEST_P = 1e-12
@@ -162,12 +162,6 @@ def holm(p: Array) -> Array:
     out = np.empty_like(p)
     out[order] = np.minimum(steps, 1.0)
     return out
-
-
-def failing(adjusted: Array, error_rate: float) -> IntArray:
-    """Positions of the adjusted p-values at most the error rate, the smallest first."""
-    failed = np.flatnonzero(adjusted <= error_rate)
-    return np.asarray(failed[np.argsort(adjusted[failed], kind="stable")])
 
 
 @lru_cache(maxsize=4)

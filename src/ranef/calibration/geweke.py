@@ -11,13 +11,12 @@ exact joint draw after any number of sweeps, and independent of all others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.calibration.exact_tests import failing, two_sample_p_value
-from ranef.calibration.verdict import Judged
+from ranef.calibration.exact_tests import two_sample_p_value
+from ranef.calibration.report import JointTest
 from ranef.common.arguments import brief, function, generator, one_number, share, whole_number
 from ranef.common.progress import track
 from ranef.errors import DataError
@@ -25,84 +24,9 @@ from ranef.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
+    from ranef.common.array_types import Seed
 
-    from ranef.common.array_types import Array, Seed
-
-__all__ = ["JointTest", "geweke"]
-
-
-@dataclass(frozen=True)
-class JointTest(Judged):
-    """The result of `ranef.geweke`.
-
-    Attributes
-    ----------
-    names
-        The test quantities.
-    fresh
-        Their values at exact joint draws, shape (chains, Q).
-    swept
-        Their values at the ends of chains, shape (chains, Q); independent of `fresh`.
-    p_values
-        Exact two-sample p-values, shape (Q,).
-    sweeps
-        Sweeps of each chain.
-    error_rate
-        Chance that a correct update fails.
-    """
-
-    role: ClassVar[str] = "test"
-
-    names: tuple[str, ...]
-    fresh: Array
-    swept: Array
-    p_values: Array
-    sweeps: int
-    error_rate: float
-
-    @property
-    def verdict(self) -> str:
-        """One sentence: whether the two simulators agree, and where they do not."""
-        swept = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
-        counted = f"{len(self.fresh):,} chains of {swept}"
-        closing = f"A correct update fails with probability {self.error_rate:.3g} at most."
-        if self.passed:
-            return (
-                f"The update keeps the joint distribution: {counted}, {len(self.names)} "
-                f"quantities, smallest adjusted p-value {self.adjusted.min():.3f}. {closing}"
-            )
-        order = failing(self.adjusted, self.error_rate)
-        shown = ", ".join(f"{self.names[j]} (adjusted p {self.adjusted[j]:.0e})" for j in order[:5])
-        return f"The update does NOT keep the joint distribution: {counted}, {shown}. {closing}"
-
-    def table(self) -> pd.DataFrame:
-        """Means and SDs under both simulators.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index: quantity. `prior_mean`, `chain_mean` and their standard errors `prior_se`,
-            `chain_se` (all values are independent), `prior_sd`, `chain_sd`, `p_value`, `adjusted`.
-        """
-        import pandas as pd
-
-        root = np.sqrt(len(self.fresh))
-        columns: dict[str, Array] = {}
-        for name, values in (("prior", self.fresh), ("chain", self.swept)):
-            sd = values.std(axis=0, ddof=1)
-            columns |= {
-                f"{name}_mean": values.mean(axis=0), f"{name}_se": sd / root, f"{name}_sd": sd
-            }  # fmt: skip
-        columns |= {"p_value": self.p_values, "adjusted": self.adjusted}
-        return pd.DataFrame(columns, index=pd.Index(self.names, name="quantity"))
-
-    def __str__(self) -> str:
-        """The table and the verdict."""
-        table = self.table().rename_axis(None).to_string(float_format="{:.4g}".format)
-        return f"{table}\n\n{self.verdict}"
-
-    __repr__ = __str__
+__all__ = ["geweke"]
 
 
 def geweke(
@@ -182,8 +106,8 @@ def geweke(
     fresh, swept = [], []
     for i in track(range(chains), "Joint test", show=progress):
         rng = streams[2 * i]
-        parameters = _given("draw_parameters", draw_parameters(rng))
-        data = _given("draw_data", draw_data(parameters, rng))
+        parameters = _returned("draw_parameters", draw_parameters(rng))
+        data = _returned("draw_data", draw_data(parameters, rng))
         fresh.append(_by_name(quantities(parameters, data)))
         rng = streams[2 * i + 1]
         parameters = draw_parameters(rng)
@@ -191,7 +115,7 @@ def geweke(
         for sweep in range(sweeps):
             if sweep:
                 data = draw_data(parameters, rng)
-            parameters = _given("update", update(parameters, data, rng))
+            parameters = _returned("update", update(parameters, data, rng))
         # With the data that the last update saw, not with fresh ones: an update that ignores its
         # data would have the right law together with data drawn from its own result.
         swept.append(_by_name(quantities(parameters, data)))
@@ -202,7 +126,7 @@ def geweke(
                 f"quantities gave {', '.join(found)} once and {', '.join(names)} first; the same "
                 "names are expected each time."
             )
-    first, second = (np.array([[q[n] for n in names] for q in made]) for made in (fresh, swept))
+    first, second = (np.array([[q[n] for n in names] for q in joint]) for joint in (fresh, swept))
     broken = np.isnan(first).any(axis=0) | np.isnan(second).any(axis=0)
     if broken.any():
         raise DataError(f"Quantity {names[int(broken.argmax())]!r} is not a number.")
@@ -210,17 +134,17 @@ def geweke(
     return JointTest(names, first, second, np.array(p), sweeps, error_rate)
 
 
-def _given(name: str, value: Any) -> Any:
+def _returned(name: str, value: Any) -> Any:
     """Return what a user's function gave, or raise where it gave nothing."""
     if value is None:
         raise DataError(f"{name} returned None; does it end with a return statement?")
     return value
 
 
-def _by_name(made: Any) -> dict[str, float]:
+def _by_name(values: Any) -> dict[str, float]:
     """Read the quantities, which are numbers by name."""
-    if not isinstance(made, Mapping) or not made:
+    if not isinstance(values, Mapping) or not values:
         raise DataError(
-            f"quantities gave {brief(made)}; numbers by name are expected, e.g. {{'mu': 0.3}}."
+            f"quantities gave {brief(values)}; numbers by name are expected, e.g. {{'mu': 0.3}}."
         )
-    return {str(name): one_number(f"Quantity {name!r}", value) for name, value in made.items()}
+    return {str(name): one_number(f"Quantity {name!r}", value) for name, value in values.items()}

@@ -1,4 +1,8 @@
-"""Verdict, coverage table and picture of a calibration."""
+"""How the results of `calibrate` and `geweke` are told: verdict, table and picture.
+
+Both test many quantities and fail where a p-value, adjusted for their number, is at most the error
+rate.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +13,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ranef.calibration.checkpoint import State, load_state, save_state
-from ranef.calibration.exact_tests import band, failing, uniformity_p_value
-from ranef.calibration.verdict import Judged
+from ranef.calibration.exact_tests import band, holm, uniformity_p_value
 from ranef.common.arguments import share
 from ranef.common.stored_names import stored_name
+from ranef.errors import CalibrationError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["Calibration"]
+__all__ = ["Calibration", "JointTest"]
 
 # Simulations below which a pass says little: the article's error needs 20 to 100.
 _FEW = 100
 _LEVELS = (50, 80, 95)
+# Failing quantities that a verdict names.
+_NAMED = 5
 # Of arviz-plots' picture the curve and the axis alone: newer releases also mark points and write a
 # p-value, by a test of their own.
 _BARE = {
@@ -37,8 +44,78 @@ _BARE = {
 }
 
 
+class _QuantityTests:
+    """A test of each quantity, judged together at one error rate.
+
+    Classes that inherit have `names` of the quantities, `p_values`, an `error_rate` and a
+    `verdict`.
+    """
+
+    # Attribute of the error that holds the result, and what a verdict judges.
+    role: ClassVar[str]
+    judged: ClassVar[str]
+    names: tuple[str, ...]
+    error_rate: float
+
+    if TYPE_CHECKING:
+
+        @property
+        def p_values(self) -> Array:
+            """P-value of each quantity, shape (Q,)."""
+            ...
+
+        @property
+        def verdict(self) -> str:
+            """The result in one sentence."""
+            ...
+
+    @cached_property
+    def adjusted(self) -> Array:
+        """The p-values adjusted for their number by Holm's method, shape (Q,)."""
+        return holm(self.p_values)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no adjusted p-value is as small as the error rate."""
+        return bool(self.adjusted.min() > self.error_rate)
+
+    def raise_if_failed(self) -> None:
+        """Raise where something is wrong, for use in tests.
+
+        Raises
+        ------
+        CalibrationError
+            With the verdict.
+        """
+        if not self.passed:
+            raise CalibrationError(self.verdict, **{self.role: self})
+
+    @property
+    def _odds(self) -> str:
+        """What the error rate means."""
+        return f"correct {self.judged} fails with probability {self.error_rate:.3g} at most."
+
+    def _failures(self, remarks: Sequence[str] | None = None) -> tuple[int, str]:
+        """Count the quantities that fail and name the first, smallest p-value first."""
+        failed = np.flatnonzero(self.adjusted <= self.error_rate)
+        failed = failed[np.argsort(self.adjusted[failed], kind="stable")]
+        shown = [
+            f"{self.names[j]} (adjusted p {_number(self.adjusted[j])}"
+            f"{f', {remarks[j]}' if remarks else ''})"
+            for j in failed[:_NAMED]
+        ]
+        more = len(failed) - _NAMED
+        return len(failed), "; ".join(shown + ([f"and {more} more"] if more > 0 else []))
+
+    def _frame(self, columns: Mapping[str, Any]) -> pd.DataFrame:
+        """Put columns into a table with a row for each quantity."""
+        import pandas as pd
+
+        return pd.DataFrame(columns, index=pd.Index(self.names, name="quantity"))
+
+
 @dataclass(frozen=True)
-class Calibration(Judged):
+class Calibration(_QuantityTests):
     """The result of `ranef.calibrate`.
 
     Attributes
@@ -57,6 +134,7 @@ class Calibration(Judged):
     """
 
     role: ClassVar[str] = "calibration"
+    judged: ClassVar[str] = "sampler"
 
     names: tuple[str, ...]
     ranks: IntArray
@@ -87,18 +165,12 @@ class Calibration(Judged):
             return (
                 f"Calibrated: {counted}, smallest p-value {_number(self.p_values[worst])} "
                 f"({self.names[worst]}), {_number(self.adjusted[worst])} adjusted for their "
-                f"number; a correct sampler fails with probability {self.error_rate:.3g} at most."
+                f"number; a {self._odds}"
             )
-        order = failing(self.adjusted, self.error_rate)
-        shown = "; ".join(
-            f"{self.names[j]} (adjusted p {_number(self.adjusted[j])}, {pattern(self.pit[:, j])})"
-            for j in order[:5]
-        )
-        more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
+        count, failures = self._failures([pattern(u) for u in self.pit.T])
         return (
-            f"NOT calibrated: {counted}, {len(order)} with ranks that are not uniform: "
-            f"{shown}{more}. A correct sampler fails with probability "
-            f"{self.error_rate:.3g} at most."
+            f"NOT calibrated: {counted}, {count} with ranks that are not uniform: {failures}. "
+            f"A {self._odds}"
         )
 
     def table(self) -> pd.DataFrame:
@@ -112,8 +184,6 @@ class Calibration(Judged):
             interval holds the truth; `se_50`, ...: its binomial standard error if the sampler is
             right; `pattern`: what the ranks say of the draws, for quantities that fail.
         """
-        import pandas as pd
-
         columns: dict[str, Any] = {"p_value": self.p_values, "adjusted": self.adjusted}
         for level in _LEVELS:
             share = level / 100
@@ -123,7 +193,7 @@ class Calibration(Judged):
             pattern(u) if p <= self.error_rate else ""
             for u, p in zip(self.pit.T, self.adjusted, strict=True)
         ]
-        return pd.DataFrame(columns, index=pd.Index(self.names, name="quantity"))
+        return self._frame(columns)
 
     def plot(self) -> Figure:
         """Difference between the PIT's distribution function and the uniform one, with bands.
@@ -145,7 +215,7 @@ class Calibration(Judged):
         top, q = int(self.settings["draws"]), len(self.names)
         # DataTree reads a slash in a name as a path.
         stored = {stored_name(n): self.pit[None, :, j] for j, n in enumerate(self.names)}
-        made = arviz_plots.plot_ecdf_pit(
+        grid = arviz_plots.plot_ecdf_pit(
             from_dict({"prior_sbc": stored}),
             # Its bands are simulated; the exact ones are drawn below instead.
             visuals=_BARE,
@@ -159,18 +229,18 @@ class Calibration(Judged):
         curve = "share of PIT values up to x, less x"
         keys: dict[str, Any] = {}
         for name, adjusted in zip(stored, self.adjusted, strict=True):
-            axis = made.viz["plot"][name].item()
+            axis = grid.viz["plot"][name].item()
             axis.fill_between(at, low - at, high - at, color="0.5", alpha=0.2, linewidth=0)
             axis.axhline(0, color="0.6", linewidth=0.6, zorder=0)
             axis.tick_params(labelbottom=True, labelleft=True)
-            line = made.viz["ecdf_lines"][name].item()
+            line = grid.viz["ecdf_lines"][name].item()
             failed = adjusted <= self.error_rate
             line.set_color("tab:red" if failed else "C0")
             keys[f"{curve}: not calibrated" if failed else curve] = line
         inside = (
             f"where all curves of a right sampler stay with probability {1 - self.error_rate:g}"
         )
-        return with_legend(figure_of(made), keys | {inside: shade_key("0.5", 0.2)})
+        return with_legend(figure_of(grid), keys | {inside: shade_key("0.5", 0.2)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ranks to one file, whole or not at all.
@@ -217,11 +287,81 @@ class Calibration(Judged):
             error = f"{100 * table[f'se_{level}'].iloc[0]:.1f}"
             cells[f"in {level}% (±{error})"] = table[f"coverage_{level}"].map("{:.1%}".format)
         cells[""] = table["pattern"]
-        import pandas as pd
-
-        text = pd.DataFrame(cells).rename_axis(None).to_string()
+        text = self._frame(cells).rename_axis(None).to_string()
         body = "\n".join(line.rstrip() for line in text.splitlines())
         return "\n".join([*lines, "", body, "", self.verdict])
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class JointTest(_QuantityTests):
+    """The result of `ranef.geweke`.
+
+    Attributes
+    ----------
+    names
+        The test quantities.
+    fresh
+        Their values at exact joint draws, shape (chains, Q).
+    swept
+        Their values at the ends of chains, shape (chains, Q); independent of `fresh`.
+    p_values
+        Exact two-sample p-values, shape (Q,).
+    sweeps
+        Sweeps of each chain.
+    error_rate
+        Chance that a correct update fails.
+    """
+
+    role: ClassVar[str] = "test"
+    judged: ClassVar[str] = "update"
+
+    names: tuple[str, ...]
+    fresh: Array
+    swept: Array
+    p_values: Array
+    sweeps: int
+    error_rate: float
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the two simulators agree, and where they do not."""
+        swept = f"{self.sweeps} sweep{'' if self.sweeps == 1 else 's'}"
+        counted = f"{len(self.fresh):,} chains of {swept}"
+        if self.passed:
+            return (
+                f"The update keeps the joint distribution: {counted}, {len(self.names)} "
+                f"quantities, smallest adjusted p-value {self.adjusted.min():.3f}. A {self._odds}"
+            )
+        return (
+            f"The update does NOT keep the joint distribution: {counted}, {self._failures()[1]}. "
+            f"A {self._odds}"
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Means and SDs under both simulators.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index: quantity. `prior_mean`, `chain_mean` and their standard errors `prior_se`,
+            `chain_se` (all values are independent), `prior_sd`, `chain_sd`, `p_value`, `adjusted`.
+        """
+        root = np.sqrt(len(self.fresh))
+        columns: dict[str, Array] = {}
+        for name, values in (("prior", self.fresh), ("chain", self.swept)):
+            sd = values.std(axis=0, ddof=1)
+            columns |= {
+                f"{name}_mean": values.mean(axis=0), f"{name}_se": sd / root, f"{name}_sd": sd
+            }  # fmt: skip
+        columns |= {"p_value": self.p_values, "adjusted": self.adjusted}
+        return self._frame(columns)
+
+    def __str__(self) -> str:
+        """The table and the verdict."""
+        table = self.table().rename_axis(None).to_string(float_format="{:.4g}".format)
+        return f"{table}\n\n{self.verdict}"
 
     __repr__ = __str__
 
