@@ -42,7 +42,7 @@ _HOMES = {
     "load": "fitting.result",
     "model": "fitting.model",
     "MixedModel": "fitting.model",
-    "Plan": "planning.designs",
+    "Plan": "planning.result",
     "Sensitivity": "answers.sensitivity.refits",
     "plan": "planning.designs",
     "variance": "priors",
@@ -120,7 +120,8 @@ if TYPE_CHECKING:
     from ranef.gauge.study import GaugeStudy, gauge_rr
     from ranef.gibbs_check.check import check_gibbs
     from ranef.planning import criteria as goals
-    from ranef.planning.designs import Plan, plan
+    from ranef.planning.designs import plan
+    from ranef.planning.result import Plan
     from ranef.priors import dirichlet, flat, half_t, jeffreys, lkj, variance
 
 

@@ -16,7 +16,7 @@ import ranef as rf
 from frames import make_frame
 from ranef.calibration.report import Calibration
 from ranef.gibbs_check.report import BlockCheck, GibbsReport
-from ranef.planning.designs import Plan
+from ranef.planning.result import Plan
 
 DOSE, ARM, SITE = "Dose of the trial drug [mg/kg]", "Treatment arm", "Research station"
 PRESSURE = "Systolic blood pressure / mmHg (morning, $sitting$)"

@@ -19,7 +19,7 @@ from ranef.planning.balanced import (
     spread_of_x,
 )
 from ranef.planning.criteria import Posterior, parse_goal, quantiles
-from ranef.planning.designs import Plan
+from ranef.planning.result import Plan
 
 PRIORS = {"sigma": "half_t(1.5)", "group_sd": "half_t(1.5)"}
 

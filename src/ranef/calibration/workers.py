@@ -7,14 +7,13 @@ draws are exchangeable and the truth's rank is uniform (Talts et al. 2018, arXiv
 from __future__ import annotations
 
 import pickle
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common.processes import in_processes
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,19 +72,19 @@ def simulate_one(experiment: Experiment, entropy: int, index: int, draws: int) -
     seeds = np.random.SeedSequence(entropy, spawn_key=(index,)).spawn(3)
     simulating, fitting, ranking = map(np.random.default_rng, seeds)
     try:
-        made = experiment.compare(draws, simulating, fitting)
-        broken = [n for n, v in made.draws.items() if np.isnan(v).any() or np.isnan(made.truth[n])]
+        pair = experiment.compare(draws, simulating, fitting)
+        broken = [n for n, v in pair.draws.items() if np.isnan(v).any() or np.isnan(pair.truth[n])]
         if broken:
             raise DataError(f"Draws or true value of {broken[0]!r} are not a number.")
     except Exception as error:
         error.add_note(f"In simulation {index} of the calibration with seed {entropy}.")
         raise
-    ranks = [random_rank(values, made.truth[name], ranking) for name, values in made.draws.items()]
+    ranks = [random_rank(values, pair.truth[name], ranking) for name, values in pair.draws.items()]
     pit = [(rank + ranking.random()) / (draws + 1) for rank in ranks]
-    for value in made.exact.values():
+    for value in pair.exact.values():
         ranks.append(min(int(value * (draws + 1)), draws))
         pit.append(value)
-    return Outcome(index, (*made.draws, *made.exact), np.array(ranks), np.array(pit))
+    return Outcome(index, (*pair.draws, *pair.exact), np.array(ranks), np.array(pit))
 
 
 def random_rank(draws: Array, truth: float, rng: np.random.Generator) -> int:
@@ -154,24 +153,14 @@ def run_simulations(
         ) from None
     size = min(_LARGEST_PART, -(-len(indices) // (_PARTS * processes)))
     parts = [indices[i : i + size] for i in range(0, len(indices), size)]
-    # Processes started afresh: a copy of this one would share the state of its threads.
-    pool = ProcessPoolExecutor(min(processes, len(parts)), mp_context=get_context("spawn"))
-    try:
-        futures = [pool.submit(_run_part, experiment, entropy, p, draws) for p in parts]
-        for future in as_completed(futures):
-            yield from future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            "The other processes ended before their work was done. In a script, put the call below "
-            "`if __name__ == '__main__':`; with functions defined in a notebook use processes=1; "
-            "else they may have run out of memory: take fewer processes."
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for _, outcomes in in_processes(
+        partial(_run_part, experiment, entropy, draws), parts, processes
+    ):
+        yield from outcomes
 
 
 def _run_part(
-    experiment: Experiment, entropy: int, indices: Sequence[int], draws: int
+    experiment: Experiment, entropy: int, draws: int, indices: Sequence[int]
 ) -> list[Outcome]:
     """Run a few simulations in a process of their own."""
     from threadpoolctl import threadpool_limits

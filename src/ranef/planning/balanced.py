@@ -148,12 +148,12 @@ def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> M
         `y ~ 1 + (1|group)`, flat mean.
     """
     G, mean = len(data.mean), data.mean
-    given = dict(priors or {})
-    if len(given) < 2:
+    stated = dict(priors or {})
+    if len(stated) < 2:
         between = float(((mean - mean.mean()) ** 2).sum()) * data.weight
         degrees = G * data.rows - 1 - data.fitted
         default = half_t(float(np.sqrt((data.within + between) / degrees)))
-        given = {"sigma": default, "group_sd": default, **given}
+        stated = {"sigma": default, "group_sd": default, **stated}
     shift = float(mean.mean())
     cells = Cells(
         rows=G * data.rows - data.fitted,
@@ -183,7 +183,7 @@ def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> M
             terms=(FixedTerm("Intercept", (0,)),),
             groups=(GroupColumns("1|group", 0, (0,), ("1|group",), correlated=True),),
             factors=(("group", ()),),
-            priors={"sigma": given["sigma"], "1|group": given["group_sd"]},
+            priors={"sigma": stated["sigma"], "1|group": stated["group_sd"]},
         )
 
 
@@ -233,8 +233,8 @@ def balanced_posterior(
     near = line.weight > 1e-9
     log_ratio, share = line.x[near], line.weight[near]
     log_sigma, f = joint(log_ratio, _POINTS)
-    given = np.exp(f - f.max(axis=1, keepdims=True))
-    weight = given * (share / given.sum(axis=1) / share.sum())[:, None]
+    density = np.exp(f - f.max(axis=1, keepdims=True))
+    weight = density * (share / density.sum(axis=1) / share.sum())[:, None]
     variance = (
         np.exp(2 * log_sigma) * (1 / data.weight + np.exp(log_ratio)[:, None]) / len(data.mean)
     )

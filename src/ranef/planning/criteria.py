@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import expit, ndtr, ndtri
 
 from ranef.common.arguments import brief, choice, is_number
 from ranef.errors import DataError, nearest
@@ -145,13 +146,11 @@ class Goal:
         log_ratio, weight = posterior.log_ratio, posterior.weight
         if self.kind == "icc width":
             ends = posterior.ratio.draw(np.array([low, high]))[0]
-            return float(np.diff(_expit(ends))[0])
+            return float(np.diff(expit(ends))[0])
         if self.kind == "reliability":
             bound = posterior.ratio.draw(np.array([1 - self.prob]))[0]
-            return float(_expit(bound + np.log(posterior.replicates))[0])
+            return float(expit(bound + np.log(posterior.replicates))[0])
         if self.kind == "slope sign":
-            from scipy.special import ndtr
-
             right = ndtr(np.sign(posterior.truth) * posterior.best / posterior.sd)
             return float((weight * right).sum())
         if self.kind.endswith("width"):
@@ -186,16 +185,8 @@ def quantiles(values: Array, weight: Array, at: Array) -> Array:
     return np.interp(at, (np.cumsum(w) - 0.5 * w) / w.sum(), values[order])
 
 
-def _expit(x: Array) -> Array:
-    from scipy.special import expit
-
-    return np.asarray(expit(x))
-
-
 def _mixture_width(sd: Array, weight: Array, prob: float) -> float:
     """Width of the interval of a mixture of normals with one mean."""
-    from scipy.special import ndtr, ndtri
-
     keep = weight > 1e-9
     sd, weight = sd[keep], weight[keep] / weight[keep].sum()
     goal = (1 + prob) / 2
@@ -359,20 +350,19 @@ def parse_goal(goal: Any) -> Goal:
             continue
         parts = found.groupdict()
         kind, number = parts["kind"], float(parts["number"])
-        prob = None if parts["prob"] is None else float(parts["prob"])
-        options = {} if prob is None else {"prob": prob}
+        options = {} if parts["prob"] is None else {"prob": float(parts["prob"])}
         if kind == "reliability":
             return reliability(number, **options)
         if kind == "slope sign":
             return slope_sign(number)
         if kind in ("icc", "mean", "slope"):
-            made = {"icc": icc_width, "mean": mean_width, "slope": slope_width}[kind]
-            return made(number, **options)
+            width = {"icc": icc_width, "mean": mean_width, "slope": slope_width}[kind]
+            return width(number, **options)
         of = {"group sd": "group", "sd": "group", "sigma": "residual", "slope sd": "slope"}[kind]
         return sd_within(number / 100 if parts["percent"] else number, of, **options)
-    given = re.search(r"\d*\.?\d+", text)
+    figure = re.search(r"\d*\.?\d+", text)
     # The hint keeps the number that came: it is the words that are wrong.
-    written = [re.sub(r"[\d.]+", given[0], k) if given else k for k in KNOWN]
+    written = [re.sub(r"[\d.]+", figure[0], k) if figure else k for k in KNOWN]
     close = nearest(text, written)
     hint = close if close.startswith("Did") else f"Known goals: {known}."
     raise DataError(f"Goal {goal!r} is not known. {hint}")
