@@ -1,4 +1,4 @@
-"""Design and priors, joined to one model."""
+"""Design and priors, joined to one model (mathematics.md, section 3)."""
 
 from __future__ import annotations
 
