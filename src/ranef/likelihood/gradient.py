@@ -1,4 +1,4 @@
-"""Gradient of the marginal log density of the variance parameters, by Fisher's identity.
+"""Gradient of the marginal log density, by Fisher's identity (mathematics.md, 3.6).
 
 With effects b and coefficients integrated out, the derivative of the log likelihood is the
 posterior mean of the derivative of log p(y, b, beta | parameters) (Louis 1982, Journal of the Royal
@@ -9,8 +9,7 @@ changes the log likelihood by
     tr(L^-1 dL (A - G I)),   A = L^-1 S L^-T.
 
 L is diag(SD) R with R the root of the correlation matrix. The SDs cancel in L^-1 dL, and S is made
-of products with L on both sides, so nothing is singular where an SD goes to zero
-(mathematics.md, 3.6).
+of products with L on both sides, so nothing is singular where an SD goes to zero.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The No-U-Turn sampler on the unconstrained variance parameters, through the package mici.
+"""The No-U-Turn sampler on the variance parameters, through mici (mathematics.md, 4.4).
 
 Hamiltonian trajectories with multinomial choice (Hoffman and Gelman 2014, Journal of Machine
 Learning Research 15, 1593; Betancourt 2017, arXiv:1701.02434) along the exact gradient of the
 marginal log density. For posteriors with more parameters, or other shapes, than a mixture of t
-distributions covers; its draws are autocorrelated, so R-hat and divergences judge them
-(mathematics.md, 4.4).
+distributions covers; its draws are autocorrelated, so R-hat and divergences judge them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Power-scaling: how a posterior moves when its prior or its likelihood is raised to a power.
+"""Power-scaling: prior or likelihood raised to a power (mathematics.md, 5.3).
 
 `p_alpha(theta | y)` is proportional to `p(theta)^alpha p(y | theta)`, or to `p(theta) p(y |
 theta)^alpha`; its derivative by log alpha at 1 says which of the two holds the answer (Kallioinen,
 Paananen, Bürkner and Vehtari 2024, Statistics and Computing 34, 57). theta are the SDs,
-correlations and coefficients; group effects are integrated out of `p(y | theta)`
-(mathematics.md, 5.3).
+correlations and coefficients; group effects are integrated out of `p(y | theta)`.
 """
 
 from __future__ import annotations

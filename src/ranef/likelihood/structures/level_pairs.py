@@ -1,9 +1,8 @@
-"""Z_R'Z_1 K Z_1'Z_R as one sparse matrix-vector product in the entries of K.
+"""Z_R'Z_1 K Z_1'Z_R as one sparse product in the entries of K (mathematics.md, 3.4).
 
 Two remaining effects meet in the Schur complement where a level of the eliminated factor has rows
 of both. Which ones do, and with what weight, does not change with the variance parameters, so the
-list is made once: a product over it takes a sixth of the time of a product of sparse matrices
-(mathematics.md, 3.4).
+list is made once: a product over it takes a sixth of the time of a product of sparse matrices.
 """
 
 from __future__ import annotations

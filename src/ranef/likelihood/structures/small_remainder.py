@@ -1,10 +1,9 @@
-"""Several factors of which all but the largest are small: thousands of draws in one batch.
+"""Several factors, all but the largest small: draws in one batch (mathematics.md, 3.4).
 
 The largest factor is eliminated class by class with the other effects standing beside X and y, and
 what is left is one small dense matrix per draw. The Cholesky factor of
 `[[L'A'A L + I, L'A'V], [V'A L, V'V]]`, A the columns of the remaining effects and V = [X y], holds
-log|.| of the first block and a root of its Schur complement U, so one factorisation does it all
-(mathematics.md, 3.4).
+log|.| of the first block and a root of its Schur complement U, so one factorisation does it all.
 """
 
 from __future__ import annotations
