@@ -1,4 +1,4 @@
-"""Covariance between the levels of a grouping factor: so far levels are independent.
+"""Covariance between the levels of a factor: so far independent (mathematics.md, section 3).
 
 A term's effects have covariance `A (x) Sigma`: Sigma between its columns, estimated, and A between
 its levels, known. Identity is the one row of the table; a pedigree or a spatial matrix is another.
