@@ -1,8 +1,11 @@
-"""Every structure's likelihood, effects and draws against dense matrices."""
+"""Every structure's likelihood, effects and draws against dense matrices.
+
+A structure that joins the table `STRUCTURES` is tested on all the formulas that it suits.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,12 @@ import pytest
 from scipy import linalg
 
 import ranef.likelihood.structures.crossed as crossed_module
-from ranef.likelihood.posterior import MarginalPosterior, choose_structure
+from ranef.errors import DataError
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.structures.crossed import Crossed
 from ranef.likelihood.structures.one_factor import OneFactor
 from ranef.likelihood.structures.small_remainder import SmallRemainder
+from ranef.likelihood.structures.structure import STRUCTURES, choose_structure
 from ranef.mixed_model.model import build_model
 from ranef.numerics.correlations import correlation_root
 
@@ -36,12 +41,14 @@ FORMULAS = {
 
 @dataclass(frozen=True)
 class Dense:
-    """A model with its matrices written out."""
+    """A model with its matrices written out: all factors' columns Z, V = [X~ y~], slopes."""
 
     model: Any
     Z: np.ndarray
     V: np.ndarray
     weights: np.ndarray
+    codes: list[np.ndarray]
+    slopes: np.ndarray
 
     def covariance(self, roots: list[np.ndarray]) -> np.ndarray:
         """Covariance of all effects / sigma^2, for one draw's roots."""
@@ -50,6 +57,28 @@ class Dense:
                 np.kron(np.eye(f.levels), root @ root.T)
                 for f, root in zip(self.model.design.factors, roots, strict=True)
             ]
+        )
+
+    def conditional(self, roots: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Response B of all effects and their covariance given coefficients, one draw's roots."""
+        G = self.covariance(roots)
+        M = G @ self.Z.T @ np.linalg.inv(np.diag(1 / self.weights) + self.Z @ G @ self.Z.T)
+        return M @ self.V, G - M @ self.Z @ G
+
+    def row_cells(self) -> Any:
+        """The design with a cell for each row."""
+        design, (N, k) = self.model.design, self.slopes.shape
+        return replace(
+            design,
+            factors=tuple(
+                replace(f, codes=codes) for f, codes in zip(design.factors, self.codes, strict=True)
+            ),
+            count=self.weights,
+            mean=self.V,
+            within=np.zeros_like(design.within),
+            slopes=self.slopes,
+            slope_slope=np.zeros((N, k, k)),
+            slope_v=np.zeros((N, k, self.V.shape[1])),
         )
 
 
@@ -78,7 +107,8 @@ def dense(formula: str, weighted: bool, seed: int = 1) -> Dense:
         [columns.X @ model.design.T, columns.response - columns.X @ model.design.beta_ls]
     )
     w = columns.weights if columns.weights is not None else np.ones(n)
-    return Dense(model, np.hstack(parts), V, w)
+    codes = [f.codes for f in columns.factors]
+    return Dense(model, np.hstack(parts), V, w, codes, columns.slopes)
 
 
 def some_roots(model: Any, rng: np.random.Generator, n: int = 2) -> list[np.ndarray]:
@@ -87,12 +117,20 @@ def some_roots(model: Any, rng: np.random.Generator, n: int = 2) -> list[np.ndar
 
 
 def structures(model: Any) -> list[Any]:
-    design = model.design
-    return (
-        [OneFactor(design)]
-        if len(design.factors) == 1
-        else [SmallRemainder(design), Crossed(design)]
-    )
+    return [structure(model.design) for structure in STRUCTURES if structure.suits(model.design)]
+
+
+def check_sums(structure: Any, made: Dense, roots: list[np.ndarray]) -> None:
+    """Compare log|V| and [X~ y~]'V^-1[X~ y~] with the dense ones."""
+    log_det, U = structure.sums(roots)
+    for i in range(len(roots[0])):
+        G = made.covariance([r[i] for r in roots])
+        C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
+        expected = np.linalg.slogdet(C)[1] + np.log(made.weights).sum()
+        assert log_det[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        np.testing.assert_allclose(
+            U[i], made.V.T @ np.linalg.solve(C, made.V), rtol=1e-9, atol=1e-9
+        )
 
 
 @pytest.fixture(params=["dense", "dense, pairs not listed", "sparse"])
@@ -110,16 +148,42 @@ def remainder(request, monkeypatch):
 def test_likelihood_parts_equal_a_dense_normal(name, weighted):
     made = dense(FORMULAS[name], weighted)
     roots = some_roots(made.model, np.random.default_rng(2))
+    assert len(structures(made.model)) == (1 if len(made.model.design.factors) == 1 else 2)
     for structure in structures(made.model):
-        log_det, U = structure.sums(roots)
-        for i in range(2):
-            G = made.covariance([r[i] for r in roots])
-            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
-            expected = np.linalg.slogdet(C)[1] + np.log(made.weights).sum()
-            assert log_det[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
-            np.testing.assert_allclose(
-                U[i], made.V.T @ np.linalg.solve(C, made.V), rtol=1e-9, atol=1e-9
-            )
+        check_sums(structure, made, roots)
+
+
+@pytest.mark.usefixtures("remainder")
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_reweighted_structure_is_that_of_the_weighted_rows(name):
+    made = dense(FORMULAS[name], weighted=True)
+    design, rng = made.row_cells(), np.random.default_rng(9)
+    roots = some_roots(made.model, rng)
+    first, second = rng.uniform(0.2, 5, (2, 70))
+    second[::5] = 1e-200  # rows may drop out
+    for kind in STRUCTURES:
+        if not kind.suits(design):
+            continue
+        structure = kind(design)
+        check_sums(structure, made, roots)
+        # Again and again, as iterations do.
+        for weights in (first, second):
+            made = replace(made, weights=made.weights * weights)
+            with pytest.raises(AssertionError):  # the control: other weights are seen
+                check_sums(structure, made, roots)
+            structure = structure.reweighted(weights)
+            check_sums(structure, made, roots)
+            response = [b[0].reshape(-1, design.p + 1) for b in structure.solve(roots)[0]]
+            expected = made.conditional([r[0] for r in roots])[0]
+            np.testing.assert_allclose(np.concatenate(response), expected, atol=1e-9)
+        made = replace(made, weights=design.count)
+
+
+def test_cells_of_different_rows_have_no_weights_of_their_own():
+    made = dense(FORMULAS["crossed"], weighted=False)
+    for structure in structures(made.model):
+        with pytest.raises(DataError, match="several different rows"):
+            structure.reweighted(np.ones(len(made.model.design.count)))
 
 
 @pytest.mark.usefixtures("remainder")
@@ -130,10 +194,7 @@ def test_effects_have_their_dense_conditional_mean_and_covariance(name):
     for structure in structures(made.model):
         response, covariance = structure.solve(roots)
         for i in range(2):
-            G = made.covariance([r[i] for r in roots])
-            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
-            M = G @ made.Z.T @ np.linalg.inv(C)
-            B, S, at = M @ made.V, G - M @ made.Z @ G, 0
+            (B, S), at = made.conditional([r[i] for r in roots]), 0
             for f, factor in enumerate(made.model.design.factors):
                 q = len(factor.columns)
                 stop = at + factor.levels * q
@@ -148,28 +209,56 @@ def test_effects_have_their_dense_conditional_mean_and_covariance(name):
 
 @pytest.mark.usefixtures("remainder")
 @pytest.mark.parametrize("name", FORMULAS)
-def test_effects_that_meet_have_their_dense_joint_covariance(name):
-    made = dense(FORMULAS[name], weighted=True)
-    roots = some_roots(made.model, np.random.default_rng(8))
+def test_rows_have_their_dense_sum_of_effects(name):
+    made, rng = dense(FORMULAS[name], weighted=True), np.random.default_rng(8)
+    roots = some_roots(made.model, rng)
     factors = made.model.design.factors
-    level = np.array([f.codes for f in factors])
+    # Rows of any columns, three for each combination of levels: they tell all of a covariance.
+    codes = [np.repeat(rng.integers(0, f.levels, 40), 3) for f in factors]
+    Z = [rng.normal(size=(120, len(f.columns))) for f in factors]
+    rows = np.zeros((120, made.Z.shape[1]))
     starts = np.cumsum([0, *(f.levels * len(f.columns) for f in factors)])
+    for start, code, z in zip(starts[:-1], codes, Z, strict=True):
+        at = start + code[:, None] * z.shape[1] + np.arange(z.shape[1])
+        np.put_along_axis(rows, at, z, axis=1)
     for structure in structures(made.model):
-        response, joint = structure.joint_at_combinations(roots, level)
-        for f, B in enumerate(structure.solve(roots)[0]):
-            np.testing.assert_allclose(response[f], B, atol=1e-12)
+        response, variance = structure.at_rows(roots, codes, Z)
         for i in range(2):
-            G = made.covariance([r[i] for r in roots])
-            C = np.diag(1 / made.weights) + made.Z @ G @ made.Z.T
-            S = G - G @ made.Z.T @ np.linalg.solve(C, made.Z @ G)
-            for c in range(level.shape[1]):
-                at = np.concatenate(
-                    [
-                        start + level[f, c] * len(factor.columns) + np.arange(len(factor.columns))
-                        for f, (factor, start) in enumerate(zip(factors, starts[:-1], strict=True))
-                    ]
-                )
-                np.testing.assert_allclose(joint[i, c], S[np.ix_(at, at)], atol=1e-9)
+            B, S = made.conditional([r[i] for r in roots])
+            np.testing.assert_allclose(response[i], rows @ B, atol=1e-9)
+            np.testing.assert_allclose(variance[i], np.diag(rows @ S @ rows.T), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_levels_that_are_independent_have_shares_of_their_own(name):
+    made = dense(FORMULAS[name], weighted=True)
+    roots = some_roots(made.model, np.random.default_rng(10))
+    S = made.conditional([r[0] for r in roots])[1]
+    for structure in structures(made.model):
+        widths = [len(f.columns) for f in made.model.design.factors for _ in range(f.levels)]
+        apart = linalg.block_diag(*[np.ones((q, q)) for q in widths]) == 0
+        assert (structure.by_level is not None) == bool(np.abs(S[apart]).max() < 1e-9)
+        if structure.by_level is None:
+            continue
+        log_det, U = structure.sums(roots)
+        total = made.V.T @ (made.V * made.weights[:, None])
+        logs, taken = structure.by_level.shares(roots[0], np.arange(len(widths)))
+        np.testing.assert_allclose(logs.sum(axis=1), log_det, rtol=1e-9)
+        np.testing.assert_allclose(total - taken.sum(axis=1), U, atol=1e-9)
+        # One level's own rows, alone.
+        own = made.codes[0] == 3
+        C = (
+            np.diag(1 / made.weights[own])
+            + made.Z[own] @ made.covariance([r[1] for r in roots]) @ made.Z[own].T
+        )
+        alone = np.linalg.slogdet(C)[1] + np.log(made.weights[own]).sum()
+        assert logs[1, 3] == pytest.approx(alone, rel=1e-9)
+        V = made.V[own]
+        np.testing.assert_allclose(
+            V.T @ (V * made.weights[own, None]) - taken[1, 3],
+            V.T @ np.linalg.solve(C, V),
+            atol=1e-9,
+        )
 
 
 @pytest.mark.usefixtures("remainder")

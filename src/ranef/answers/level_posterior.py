@@ -86,11 +86,11 @@ def differences(
     -------
     mean, sd : numpy.ndarray
         Shape (n,). With one grouping factor the levels are independent given the coefficients,
-        which both share; with several they are not, and mean holds joint draws, sd zeros.
+        which both share; where they are not, mean holds joint draws, sd zeros.
     """
     factor, column = places(posterior)[name]
     target = posterior.target
-    if len(target.model.design.factors) > 1:
+    if target.structure.by_level is None:
         use = usable(posterior)
         mean = np.empty(len(use))
         for part, blocks in joint_draws(posterior, use, rng):

@@ -11,89 +11,21 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ranef.likelihood.coefficients import Coefficients, Profile
-from ranef.likelihood.structures.crossed import Crossed
-from ranef.likelihood.structures.factor_blocks import factor_block
-from ranef.likelihood.structures.level_classes import find_classes
-from ranef.likelihood.structures.one_factor import OneFactor
-from ranef.likelihood.structures.small_remainder import SmallRemainder
+from ranef.likelihood.structures.structure import choose_structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ranef.cells.orthonormal import OrthonormalCells
-    from ranef.common.array_types import Array, IntArray
+    from ranef.common.array_types import Array
+    from ranef.likelihood.structures.structure import Structure
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["LARGEST_RATIO", "MarginalPosterior", "Structure", "choose_structure"]
+__all__ = ["LARGEST_RATIO", "Interpolation", "MarginalPosterior"]
 
-# Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
-# where the largest factor has few classes, whose products are held in memory.
-_FEW, _SOME, _PRODUCTS = 64, 150, 5_000_000
 # Log parameters beyond this leave the range of double precision when squared.
 _FAR = 300.0
 # Log ratio of SDs beyond which rounding swamps the likelihood: a variance ratio of 1e12.
 LARGEST_RATIO = 13.8
-
-
-class Structure(Protocol):
-    """What a file of this folder offers for one structure of grouping factors."""
-
-    name: str
-
-    @property
-    def cost(self) -> float:
-        """Rough seconds for one evaluation."""
-        ...
-
-    def sums(self, roots: list[Array]) -> tuple[Array, Array]:
-        """log|V| and [X~ y~]'V^-1[X~ y~], relative to sigma^2, at n relative Cholesky factors."""
-        ...
-
-    def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
-        """Effects' response to [-beta~; 1] and covariance given coefficients, per factor."""
-        ...
-
-    def joint_at_combinations(
-        self, roots: list[Array], level: IntArray
-    ) -> tuple[list[Array], Array]:
-        """Effects' response as in `solve`, and the joint covariance of those that meet in a row."""
-        ...
-
-    def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
-        """Sum over levels of the effects' posterior second moments, per factor."""
-        ...
-
-    def draw(
-        self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
-    ) -> list[Array]:
-        """Draws of the effects given variance parameters and coefficients, per factor."""
-        ...
-
-
-def choose_structure(design: OrthonormalCells) -> Structure:
-    """Choose the cheapest way to evaluate a design.
-
-    Parameters
-    ----------
-    design
-        The data.
-
-    Returns
-    -------
-    Structure
-    """
-    if len(design.factors) == 1:
-        return OneFactor(design)
-    sizes = [f.levels * len(f.columns) for f in design.factors]
-    rest = sum(sizes) - max(sizes)
-    if rest <= _FEW:
-        return SmallRemainder(design)
-    if rest <= _SOME:
-        block = factor_block(design, int(np.argmax(sizes)))
-        products = len(find_classes(block.ZZ)[0]) * block.ZZ.shape[1] ** 2 * rest**2
-        if products <= _PRODUCTS:
-            return SmallRemainder(design)
-    return Crossed(design)
 
 
 class Interpolation(Protocol):

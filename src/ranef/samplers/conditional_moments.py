@@ -42,7 +42,7 @@ class ConditionalEffects:
     variance
         Residual variance, shape (n,).
     response, covariance
-        As `ranef.likelihood.posterior.Structure.solve` gives them, by factor.
+        As `Structure.solve` gives them, by factor.
     """
 
     at: IntArray

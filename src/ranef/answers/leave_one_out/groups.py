@@ -1,8 +1,9 @@
 """Log density of all rows of a group given all other rows, at given variance parameters.
 
-It is the ratio of two marginal likelihoods, with the group and without. With one grouping factor
-log|V| and `U = [X~ y~]'V^-1[X~ y~]` are sums over groups, so one group's share is taken off again;
-with several the likelihood of the other rows is evaluated anew (mathematics.md, section 5).
+It is the ratio of two marginal likelihoods, with the group and without. Where levels are
+independent given the coefficients log|V| and `U = [X~ y~]'V^-1[X~ y~]` are sums over groups, so one
+group's share is taken off again; elsewhere the likelihood of the other rows is evaluated anew
+(mathematics.md, section 5).
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from ranef.answers.leave_one_out.units import (
 )
 from ranef.common.progress import track
 from ranef.likelihood.posterior import MarginalPosterior
-from ranef.likelihood.structures.factor_blocks import factor_block
-from ranef.likelihood.structures.level_classes import root_of_k
 
 if TYPE_CHECKING:
     from ranef.answers.leave_one_out.units import Units
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.rows import Rows
     from ranef.likelihood.coefficients import Coefficients
+    from ranef.likelihood.structures.level_classes import ClassSums
 
 __all__ = ["group_densities"]
 
@@ -61,31 +61,36 @@ def group_densities(
         Log density of a further group with the same rows and responses, given all of y and theta,
         shape (n, k).
     """
-    if len(target.model.design.factors) > 1:
+    by_level = target.structure.by_level
+    if by_level is None:
         return _anew(target, columns, units, which, theta)
-    return _closed(target, columns, units, which, theta)
+    return _closed(target, by_level, columns, units, which, theta)
 
 
 def _closed(
-    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
+    target: MarginalPosterior,
+    by_level: ClassSums,
+    columns: Rows,
+    units: Units,
+    which: IntArray,
+    theta: Array,
 ) -> tuple[Array, Array]:
-    """One factor: take each group's share of log|V| and U off, and put it on once more."""
+    """Independent levels: take each group's share of log|V| and U off, and put it on once more."""
     model, coefficients = target.model, target.coefficients
     V, w = internal_rows(columns, model)
     G, P = len(which), V.shape[1]
-    block = factor_block(model.design, 0)
-    ZZ, ZV, total = block.ZZ[which], block.ZV[which], products_by_unit(V, w, units)[which]
+    total = products_by_unit(V, w, units)[which]
     rows = np.bincount(units.codes)[which]
     scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - rows * np.log(2 * np.pi))
     left_out, seen = np.empty((len(theta), G)), np.empty((len(theta), G))
-    step = max(1, int(_BLOCK / (G * (3 * P * P + ZZ.shape[1] * (P + 1)))))
+    q = by_level.ZZ.shape[1]
+    step = max(1, int(_BLOCK / (G * (3 * P * P + q * (P + 1)))))
     for start in track(range(0, len(theta), step), "Leaving out groups"):
         part = theta[start : start + step]
         log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         log_det, U = target.structure.sums(roots)
-        half, logs = root_of_k(roots[0], ZZ)
-        through = half @ ZV
-        share = total - through.swapaxes(2, 3) @ through
+        logs, taken = by_level.shares(roots[0], which)
+        share = total - taken
         own_scale = scale - rows * log_sigma[:, None]
         whole = coefficients.core(coefficients.profile(log_det, U), log_sigma)[:, None]
         without = _changed(coefficients, log_sigma, log_det[:, None] - logs, U[:, None] - share)
@@ -106,7 +111,7 @@ def _changed(coefficients: Coefficients, log_sigma: Array, log_det: Array, U: Ar
 def _anew(
     target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
-    """Several factors: the likelihood with each group's rows left out, and with them twice."""
+    """Dependent levels: the likelihood with each group's rows left out, and with them twice."""
     model = target.model
     roots, log_sigma = model.parameters.roots(theta), model.parameters.log_sigma(theta)
     whole = target.log_likelihood(roots, log_sigma, reml=True)

@@ -224,7 +224,7 @@ def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntA
         return np.linspace(0, n - 1, draws).astype(int)
     # The inverse of what the factorisation leaves costs some six times as much as the factor.
     each = structure.cost * (6 if units.factor is None else 2 * U)
-    if len(factors) == 1:
+    if structure.by_level is not None:
         each = structure.cost
     affordable = _SECONDS / each
     if affordable < _LEAST:

@@ -58,28 +58,19 @@ def row_densities(
         np.column_stack([np.ones(len(V)), columns.slopes[which]])[:, list(f.columns)]
         for f in design.factors
     ]
-    z = np.concatenate(Z, axis=1)
-    codes = np.array([f.codes[which] for f in columns.factors])
-    level, meeting = np.unique(codes, axis=1, return_inverse=True)
-    N, P, Q = len(V), V.shape[1], z.shape[1]
+    codes = [f.codes[which] for f in columns.factors]
+    N, P, Q = len(V), V.shape[1], sum(z.shape[1] for z in Z)
     effects = sum(f.levels * len(f.columns) for f in design.factors) * P
-    step = max(1, int(_BLOCK / (N * (P + Q + 4) + level.shape[1] * Q * Q + effects)))
+    step = max(1, int(_BLOCK / (N * (P + Q + 4) + effects)))
     left_out, seen = np.empty((len(theta), N)), np.empty((len(theta), N))
     for start in track(range(0, len(theta), step), "Leaving out rows"):
         part = theta[start : start + step]
         log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         mean, root = target.coefficients.moments(target.profile(part), log_sigma)
-        response, joint = target.structure.joint_at_combinations(roots, level)
+        response, spread = target.structure.at_rows(roots, codes, Z)
         # e = r [-beta~; 1] and what the effects leave open, with r = [x~ y~] - z'B.
-        r = np.repeat(V[None], len(part), axis=0)
-        for B, code, own in zip(response, codes, Z, strict=True):
-            for j in range(own.shape[1]):
-                r -= B[:, code, j] * own[:, j, None]
+        r = V - response
         middle = np.einsum("nrk,nk->nr", r, np.column_stack([-mean, np.ones(len(part))]))
-        spread = np.zeros_like(middle)
-        for a in range(Q):
-            for b in range(Q):
-                spread += joint[:, :, a, b][:, meeting] * (z[:, a] * z[:, b])
         square = np.exp(2 * log_sigma)[:, None]
         spread *= square
         if P > 1:

@@ -17,7 +17,6 @@ import numpy as np
 
 from ranef.common.progress import status, track
 from ranef.common.random_streams import split_stream
-from ranef.likelihood.structures.one_factor import OneFactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +105,7 @@ def prepare(
     target = drawn.target
     design, parameters = target.model.design, target.parameters
     n = len(drawn.theta)
-    if isinstance(target.structure, OneFactor) and not draw:
+    if target.structure.by_level is not None and not draw:
         mean, root = drawn.internal, None
         if n * target.structure.cost < _SECONDS:
             with status("Integrating the coefficients out") if show else nullcontext():
@@ -213,8 +212,7 @@ def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array,
         codes, Z = rows.codes[f][part], rows.Z[f][part]
         known = (codes >= 0) & (codes < design.factors[f].levels)
         if known.any() and given.effects is None:
-            assert isinstance(target.structure, OneFactor)
-            B, C = target.structure.at_rows(root, codes[known], Z[known])
+            B, C = target.structure.at_rows([root], [codes[known]], [Z[known]])
             mean[:, known] += B[..., -1] - np.einsum("nrp,np->nr", B[..., :-1], given.mean)
             slope[:, known] -= B[..., :-1]
             variance[:, known] += given.sigma2[:, None] * C

@@ -17,17 +17,17 @@ from threadpoolctl import threadpool_limits
 from ranef.likelihood.structures.factor_blocks import (
     cross_block,
     factor_block,
-    in_order,
-    join_blocks,
+    reweighted,
     total_products,
 )
 from ranef.likelihood.structures.level_classes import root_of_k
 from ranef.likelihood.structures.level_pairs import Pairs, count_pairs
+from ranef.likelihood.structures.row_effects import add_effects
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
-    from ranef.likelihood.structures.factor_blocks import FactorBlock
+    from ranef.likelihood.structures.factor_blocks import CrossBlock, FactorBlock
 
 __all__ = ["Crossed"]
 
@@ -45,9 +45,20 @@ class Crossed:
     ----------
     design
         The data.
+    like
+        The structure of the same cells at other weights, to take from it which effects meet.
     """
 
-    def __init__(self, design: OrthonormalCells) -> None:
+    by_level = None
+
+    def __init__(self, design: OrthonormalCells, like: Crossed | None = None) -> None:
+        self.design = design
+        self.crosses: dict[tuple[int, int], CrossBlock] = {
+            (f, g): cross_block(design, f, g, None if like is None else like.crosses[f, g])
+            for f in range(len(design.factors))
+            for g in range(len(design.factors))
+            if f != g
+        }
         blocks = [factor_block(design, f) for f in range(len(design.factors))]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.order = [int(i) for i in np.argsort(sizes, kind="stable")[::-1]]
@@ -63,40 +74,41 @@ class Crossed:
         self.ZVR = np.concatenate([b.ZV.reshape(-1, P) for b in rest])
         self.ZR1 = sparse.vstack(
             [
-                _matrix(design, f, self.order[0], (b.ZZ.shape[0] * b.ZZ.shape[1], d1))
+                _matrix(self.crosses[f, self.order[0]], (b.ZZ.shape[0] * b.ZZ.shape[1], d1))
                 for f, b in zip(self.order[1:], rest, strict=True)
             ]
         ).tocsr()
         self.Z1R = self.ZR1.T.tocsr()
-        self.ZRR = _rest(design, self.order[1:], rest)
-        pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
-        self.dense = R <= _DENSE and (pattern.nnz > _FILLED * R * R or R <= 500)
-        self.pairs = None
+        self.ZRR: Any = _rest(self.crosses, self.order[1:], rest)
+        self.dense: bool
+        self.pairs: Pairs | None
+        if like is not None:
+            self.dense = like.dense
+            self.pairs = None if like.pairs is None else like.pairs.refilled(self.Z1R)
+        else:
+            pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
+            self.dense = R <= _DENSE and (pattern.nnz > _FILLED * R * R or R <= 500)
+            q = first.ZZ.shape[1]
+            listed = self.dense and count_pairs(self.Z1R, q) <= _LISTED
+            self.pairs = Pairs(self.Z1R, q) if listed else None
         if self.dense:
             self.ZRR = np.ascontiguousarray(self.ZRR.todense())
-            q = first.ZZ.shape[1]
-            if count_pairs(self.Z1R, q) <= _LISTED:
-                self.pairs = Pairs(self.Z1R, q)
         self.name = (
             f"{len(blocks)} factors, largest eliminated, "
             f"{'dense' if self.dense else 'sparse'} Schur complement of {R} columns"
         )
 
+    @classmethod
+    def suits(cls, design: OrthonormalCells) -> bool:
+        """Designs with several factors."""
+        return len(design.factors) > 1
+
+    def reweighted(self, weights: Array) -> Crossed:
+        """See `Structure.reweighted`."""
+        return Crossed(reweighted(self.design, weights), like=self)
+
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
-        """Evaluate at n relative Cholesky factors of every factor.
-
-        Parameters
-        ----------
-        roots
-            For each factor, in the design's order, shape (n, q, q).
-
-        Returns
-        -------
-        log_det : numpy.ndarray
-            log|V| - N log sigma^2, shape (n,).
-        U : numpy.ndarray
-            Shape (n, p + 1, p + 1).
-        """
+        """See `Structure.sums`."""
         n, P = len(roots[0]), self.total.shape[0]
         log_det, U = np.empty(n), np.empty((n, P, P))
         # On a busy machine the threads of a factorisation this small wait for each other for
@@ -113,7 +125,7 @@ class Crossed:
         return 3e-4 + 5e-8 * float(self.ZR1.nnz) + 1e-11 * R * R * R
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
-        """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
+        """See `Structure.solve`."""
         n = len(roots[0])
         with threadpool_limits(1, "blas"):
             parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
@@ -124,39 +136,25 @@ class Crossed:
             covariance[f] = np.stack([c[k] for _, c in parts])
         return response, covariance
 
-    def joint_at_combinations(
-        self, roots: list[Array], level: IntArray
-    ) -> tuple[list[Array], Array]:
-        """Posterior of the effects that meet in a row; see `OneFactor.joint_at_combinations`."""
-        q, widths = self._width(0), [self._width(k) for k in range(1, len(self.order))]
-        first = level[self.order[0]]
-        at = np.concatenate(
-            [
-                start + level[f][:, None] * w + np.arange(w)
-                for f, start, w in zip(self.order[1:], self.starts[:-1], widths, strict=True)
-            ],
-            axis=1,
-        )
-        place, inner = in_order(self.order, [q, *widths]), np.arange(q)[:, None]
-        responses, joint = [], []
+    def at_rows(
+        self, roots: list[Array], codes: list[IntArray], Z: list[Array]
+    ) -> tuple[Array, Array]:
+        """See `Structure.at_rows`."""
+        G, q = self.blocks[0].ZZ.shape[:2]
+        responses, variances = [], []
         with threadpool_limits(1, "blas"):
             for i in range(len(roots[0])):
-                response, K, M = self._posterior([roots[f][i] for f in self.order])
-                # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
-                half = (self.Z1R @ M).reshape(len(K), q, -1)
-                across = -K[first] @ half[first[:, None, None], inner, at[:, None, :]]
-                own = (K + K @ self._quadratic(M) @ K)[first]
-                rest = M[at[:, :, None], at[:, None, :]]
-                responses.append(response)
-                joint.append(join_blocks(own, across, rest)[:, place[:, None], place])
-        ordered: list[Array] = [np.empty(0)] * len(self.order)
-        for k, f in enumerate(self.order):
-            ordered[f] = np.stack([r[k] for r in responses])
-        return ordered, np.stack(joint)
-
-    def _width(self, k: int) -> int:
-        """Number of columns of the k-th factor in elimination order."""
-        return int(self.blocks[k].ZZ.shape[1])
+                B, K, M = self._posterior([roots[f][i] for f in self.order])
+                response = [B[self.order.index(f)][None] for f in range(len(B))]
+                across = K @ (self.Z1R @ M).reshape(G, q, -1)
+                own = K + K @ self._quadratic(M) @ K
+                parts = (own[None], across[None], M[None])
+                total, variance = add_effects(
+                    self.order, self.starts[:-1], response, parts, codes, Z
+                )
+                responses.append(total)
+                variances.append(variance)
+        return np.concatenate(responses), np.concatenate(variances)
 
     def _solve_one(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """Solve once, in elimination order."""
@@ -201,7 +199,7 @@ class Crossed:
         return out
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
-        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        """See `Structure.second_moments`."""
         out = [np.empty((len(W), r.shape[1], r.shape[1])) for r in roots]
         for i in range(len(W)):  # one point at a time: all its levels are in memory at once
             response, covariance = self.solve([r[i : i + 1] for r in roots])
@@ -212,7 +210,7 @@ class Crossed:
     def draw(
         self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
-        """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
+        """See `Structure.draw`."""
         out = [np.empty((len(c), *b.ZZ.shape[:2])) for b in self.blocks]
         for i in range(len(c)):
             some = [roots[f][i] for f in self.order]
@@ -295,9 +293,8 @@ class Crossed:
         return sparse.block_diag(parts, format="csr")
 
 
-def _matrix(design: OrthonormalCells, f: int, g: int, shape: tuple[int, int]) -> sparse.csr_array:
+def _matrix(block: CrossBlock, shape: tuple[int, int]) -> sparse.csr_array:
     """Z_f'Z_g as a sparse matrix."""
-    block = cross_block(design, f, g)
     _, a, b = block.values.shape
     rows = (block.row[:, None, None] * a + np.arange(a)[:, None] + np.zeros((1, b), int)).ravel()
     columns = (block.column[:, None, None] * b + np.arange(b) + np.zeros((a, 1), int)).ravel()
@@ -305,7 +302,7 @@ def _matrix(design: OrthonormalCells, f: int, g: int, shape: tuple[int, int]) ->
 
 
 def _rest(
-    design: OrthonormalCells, order: list[int], blocks: list[FactorBlock]
+    crosses: dict[tuple[int, int], CrossBlock], order: list[int], blocks: list[FactorBlock]
 ) -> sparse.csr_array:
     """Z'Z of all factors but the eliminated one."""
     grid: list[list[Any]] = []
@@ -318,7 +315,7 @@ def _rest(
                     (b.ZZ, np.arange(G), np.arange(G + 1)), shape=(G * q, G * q)
                 )
             else:
-                part = _matrix(design, f, g, (G * q, c.ZZ.shape[0] * c.ZZ.shape[1]))
+                part = _matrix(crosses[f, g], (G * q, c.ZZ.shape[0] * c.ZZ.shape[1]))
             row.append(part)
         grid.append(row)
     return sparse.block_array(grid, format="csr")

@@ -6,10 +6,12 @@ Every term of one factor is merged into one block of q columns per level. Column
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ranef.errors import DataError
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
@@ -20,8 +22,7 @@ __all__ = [
     "FactorBlock",
     "cross_block",
     "factor_block",
-    "in_order",
-    "join_blocks",
+    "reweighted",
     "total_products",
 ]
 
@@ -52,11 +53,14 @@ class CrossBlock:
         Levels of f and of g, shape (k,).
     values
         Shape (k, q_f, q_g).
+    pair
+        Which of the pairs each cell is of, shape (C,).
     """
 
     row: IntArray
     column: IntArray
     values: Array
+    pair: IntArray
 
 
 def factor_block(design: OrthonormalCells, factor: int) -> FactorBlock:
@@ -85,7 +89,9 @@ def factor_block(design: OrthonormalCells, factor: int) -> FactorBlock:
     return FactorBlock(ZZ, ZV)
 
 
-def cross_block(design: OrthonormalCells, f: int, g: int) -> CrossBlock:
+def cross_block(
+    design: OrthonormalCells, f: int, g: int, like: CrossBlock | None = None
+) -> CrossBlock:
     """Sum the cells' cross-products by pair of levels of two factors.
 
     Parameters
@@ -94,57 +100,30 @@ def cross_block(design: OrthonormalCells, f: int, g: int) -> CrossBlock:
         The data.
     f, g
         Positions in `design.factors`.
+    like
+        The same of the same cells at other weights, to take the pairs from.
 
     Returns
     -------
     CrossBlock
     """
     first, second = design.factors[f], design.factors[g]
-    pair, inverse = np.unique(
-        first.codes.astype(np.int64) * second.levels + second.codes, return_inverse=True
-    )
-    values = np.empty((len(pair), len(first.columns), len(second.columns)))
+    if like is None:
+        key = first.codes.astype(np.int64) * second.levels + second.codes
+        key, pair = np.unique(key, return_inverse=True)
+        row, column = key // second.levels, key % second.levels
+    else:
+        row, column, pair = like.row, like.column, like.pair
+    values = np.empty((len(row), len(first.columns), len(second.columns)))
     for a, i in enumerate(first.columns):
         for b, j in enumerate(second.columns):
-            values[:, a, b] = np.bincount(inverse, _zz(design, i, j), minlength=len(pair))
-    return CrossBlock(pair // second.levels, pair % second.levels, values)
+            values[:, a, b] = np.bincount(pair, _zz(design, i, j), minlength=len(row))
+    return CrossBlock(row, column, values, pair)
 
 
 def total_products(design: OrthonormalCells) -> Array:
     """[X~ y~]'[X~ y~], shape (p + 1, p + 1)."""
     return design.within + (design.mean * design.count[:, None]).T @ design.mean
-
-
-def join_blocks(own: Array, across: Array, rest: Array) -> Array:
-    """Symmetric matrices [[own, across], [across', rest]], stacked, shape (…, q + r, q + r)."""
-    above = np.concatenate([own, across], axis=-1)
-    below = np.concatenate([across.swapaxes(-1, -2), rest], axis=-1)
-    return np.concatenate([above, below], axis=-2)
-
-
-def in_order(order: list[int], widths: list[int]) -> IntArray:
-    """Where the columns of factors 0, 1, … stand when blocks are laid out in another order.
-
-    Parameters
-    ----------
-    order
-        The factors as they are laid out.
-    widths
-        Number of columns of each, in that order.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (sum of widths,).
-
-    Examples
-    --------
-    >>> in_order([1, 0], [2, 1])
-    array([2, 0, 1])
-    """
-    starts = np.cumsum([0, *widths])
-    where = {f: np.arange(starts[k], starts[k + 1]) for k, f in enumerate(order)}
-    return np.concatenate([where[f] for f in sorted(where)])
 
 
 def _zz(design: OrthonormalCells, i: int, j: int) -> Array:
@@ -163,3 +142,21 @@ def _zv(design: OrthonormalCells, i: int, k: int) -> Array:
         return np.asarray(design.count * design.mean[:, k])
     product = design.count * design.slopes[:, i - 1] * design.mean[:, k]
     return np.asarray(product + design.slope_v[:, i - 1, k])
+
+
+def reweighted(design: OrthonormalCells, weights: Array) -> OrthonormalCells:
+    """The same cells, each cell's cross-products times a weight (C,); see `Structure.reweighted`.
+
+    Of the result only cross-products have a meaning: its columns are no longer orthonormal.
+    """
+    if design.within.any():
+        raise DataError(
+            "Cells that hold several different rows came with a weight for each cell, but their "
+            "cross-products are pooled; cells of equal rows are expected."
+        )
+    return replace(
+        design,
+        count=weights * design.count,
+        slope_slope=weights[:, None, None] * design.slope_slope,
+        slope_v=weights[:, None, None] * design.slope_v,
+    )

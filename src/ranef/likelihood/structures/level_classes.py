@@ -89,6 +89,21 @@ class ClassSums:
             U[part] = self.total - (K.reshape(len(K), -1) @ flat).reshape(-1, M, M)
         return log_det, U
 
+    def root_of_levels(self, L: Array, level: IntArray) -> tuple[Array, Array]:
+        """A root of K and log|L'Z'Z L + I| of single levels, shapes (n, k, q, q) and (n, k)."""
+        classes, place = np.unique(self.kind[level], return_inverse=True)
+        half, logs = root_of_k(L, self.ZZ[classes])
+        return half[:, place], logs[:, place]
+
+    def shares(self, L: Array, level: IntArray) -> tuple[Array, Array]:
+        """Shares of single levels in log|V|, (n, k), and what effects take from A'A, (n, k, M, M).
+
+        A level's rows add their own A'A, less the latter, to A'V^-1A.
+        """
+        half, logs = self.root_of_levels(L, level)
+        through = half @ self.ZA[level]
+        return logs, through.swapaxes(2, 3) @ through
+
     def second_moments(self, L: Array, W: Array) -> Array:
         """Sum of E[b b'] over the groups, where the effects b have mean K Z'A a and covariance K.
 
@@ -116,6 +131,14 @@ class ClassSums:
             score = (W[part].reshape(-1, M * M) @ flat).reshape(-1, D, q, q)
             out[part] = (K @ score @ K + self.groups[:, None, None] * K).sum(axis=1)
         return out
+
+    def draw(self, L: Array, a: Array, sigma: Array, rng: np.random.Generator) -> Array:
+        """Draw the effects, of mean K Z'A a and covariance sigma^2 K, shape (n, G, q)."""
+        half = root_of_k(L, self.ZZ)[0][:, self.kind]
+        score = np.einsum("gbk,nk->ngb", self.ZA, a)
+        inner = np.einsum("ngkb,ngb->ngk", half, score)
+        inner += rng.standard_normal(inner.shape) * sigma[:, None, None]
+        return np.asarray(np.einsum("ngka,ngk->nga", half, inner))
 
 
 def find_classes(ZZ: Array) -> tuple[IntArray, IntArray]:

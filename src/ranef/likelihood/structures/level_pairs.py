@@ -7,6 +7,7 @@ list is made once: a product over it takes a sixth of the time of a product of s
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,22 +51,42 @@ class Pairs:
     def __init__(self, Z1R: sparse.csr_array, q: int) -> None:
         G, R = Z1R.shape[0] // q, Z1R.shape[1]
         self._shape = (G, q)
-        keys, columns, values = [], [], []
+        # Where the numbers stand among those of Z1R: the list holds at any values.
+        places = Z1R.copy()
+        places.data = np.arange(Z1R.nnz, dtype=np.int32)
+        keys, columns, first, second = [], [], [], []
         for c in range(q):
             for d in range(q):
-                j, a, b, v = _all_pairs(Z1R[c::q], Z1R[d::q])
+                j, a, b, left, right = _all_pairs(places[c::q], places[d::q])
                 lower = a >= b
                 keys.append(a[lower].astype(np.int64) * R + b[lower])
                 columns.append(j[lower] * (q * q) + c * q + d)
-                values.append(v[lower])
+                first.append(left[lower])
+                second.append(right[lower])
         self._at, row = np.unique(np.concatenate(keys), return_inverse=True)
-        self._sum = sparse.csr_array(
-            (np.concatenate(values), (row, np.concatenate(columns))),
+        order = sparse.csr_array(
+            (np.arange(len(row), dtype=np.int32), (row, np.concatenate(columns))),
             shape=(len(self._at), G * q * q),
         )
-        self._back = self._sum.T.tocsr()
+        self._sum = order
+        self._first, self._second = (np.concatenate(p)[order.data] for p in (first, second))
         i, k = np.divmod(self._at, R)
         self._twice = np.where(i == k, 1.0, 2.0)
+        self._fill(Z1R)
+
+    def _fill(self, Z1R: sparse.csr_array) -> None:
+        """Multiply the numbers of the pairs."""
+        products = Z1R.data[self._first] * Z1R.data[self._second]
+        self._sum = sparse.csr_array(
+            (products, self._sum.indices, self._sum.indptr), shape=self._sum.shape
+        )
+        self._back = self._sum.T.tocsr()
+
+    def refilled(self, Z1R: sparse.csr_array) -> Pairs:
+        """The list for other numbers in the same places."""
+        other = copy(self)
+        other._fill(Z1R)
+        return other
 
     def subtract(self, S: Array, K: Array) -> None:
         """Take Z_R'Z_1 K Z_1'Z_R from the lower triangle of S, in place.
@@ -89,8 +110,8 @@ class Pairs:
 
 def _all_pairs(
     A: sparse.csr_array, B: sparse.csr_array
-) -> tuple[IntArray, IntArray, IntArray, Array]:
-    """All pairs of entries in the same row of A and B: row, both columns, and the product."""
+) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+    """All pairs of entries in the same row of A and B: row, both columns, both entries."""
     first, second = np.diff(A.indptr), np.diff(B.indptr)
     # Each entry of A meets all of B's entries of its row.
     row = np.repeat(np.arange(len(first)), first)
@@ -102,5 +123,6 @@ def _all_pairs(
         row[left],
         A.indices[left],
         B.indices[right],
-        A.data[left] * B.data[right],
+        A.data[left],
+        B.data[right],
     )

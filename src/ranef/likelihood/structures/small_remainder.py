@@ -16,18 +16,22 @@ from ranef.common.random_streams import split_stream
 from ranef.likelihood.structures.factor_blocks import (
     cross_block,
     factor_block,
-    in_order,
-    join_blocks,
+    reweighted,
     total_products,
 )
-from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
+from ranef.likelihood.structures.level_classes import ClassSums, find_classes, root_of_k
+from ranef.likelihood.structures.row_effects import add_effects
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
+    from ranef.likelihood.structures.factor_blocks import CrossBlock
 
 __all__ = ["SmallRemainder"]
 
+# Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
+# where the largest factor has few classes, whose products are held in memory.
+_FEW, _SOME, _PRODUCTS = 64, 150, 5_000_000
 # Numbers held at once in a batch of matrices.
 _BLOCK = 2_000_000
 
@@ -39,9 +43,21 @@ class SmallRemainder:
     ----------
     design
         The data.
+    like
+        The structure of the same cells at other weights, to take pairs of levels from.
     """
 
-    def __init__(self, design: OrthonormalCells) -> None:
+    by_level = None
+
+    def __init__(self, design: OrthonormalCells, like: SmallRemainder | None = None) -> None:
+        self.design = design
+        self._crosses: dict[tuple[int, int], CrossBlock] = {}
+        known = {} if like is None else like._crosses
+
+        def cross_of(f: int, g: int) -> CrossBlock:
+            self._crosses[f, g] = cross_block(design, f, g, known.get((f, g)))
+            return self._crosses[f, g]
+
         blocks = [factor_block(design, f) for f in range(len(design.factors))]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.first = int(np.argmax(sizes))
@@ -59,11 +75,11 @@ class SmallRemainder:
             total[at[:, :, None], at[:, None, :]] = own.ZZ
             total[at, R:] = own.ZV
             total[R:, at.ravel()] = own.ZV.reshape(-1, P).T
-            cross = cross_block(design, self.first, f)
+            cross = cross_of(self.first, f)
             for a in range(q):
                 ZA[cross.row[:, None], a, at[cross.column]] = cross.values[:, a]
             for j in range(i):
-                pair = cross_block(design, f, self.rest[j])
+                pair = cross_of(f, self.rest[j])
                 row, column = at[pair.row], self._at(j)[pair.column]
                 total[row[:, :, None], column[:, None, :]] = pair.values
                 total[column[:, :, None], row[:, None, :]] = pair.values.transpose(0, 2, 1)
@@ -72,6 +88,22 @@ class SmallRemainder:
             f"{len(blocks)} factors, largest eliminated in {len(self._sums.ZZ):,} classes, "
             f"the other {R} effects dense and in batches"
         )
+
+    @classmethod
+    def suits(cls, design: OrthonormalCells) -> bool:
+        """Designs with few effects beside the largest factor's, or some and few classes."""
+        sizes = [f.levels * len(f.columns) for f in design.factors]
+        rest = sum(sizes) - max(sizes)
+        if len(sizes) == 1 or rest > _SOME:
+            return False
+        if rest <= _FEW:
+            return True
+        ZZ = factor_block(design, int(np.argmax(sizes))).ZZ
+        return bool(len(find_classes(ZZ)[0]) * ZZ.shape[1] ** 2 * rest**2 <= _PRODUCTS)
+
+    def reweighted(self, weights: Array) -> SmallRemainder:
+        """See `Structure.reweighted`."""
+        return SmallRemainder(reweighted(self.design, weights), like=self)
 
     @property
     def cost(self) -> float:
@@ -107,7 +139,7 @@ class SmallRemainder:
         return A, right
 
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
-        """Evaluate at n relative Cholesky factors of every factor; see `OneFactor.sums`."""
+        """See `Structure.sums`."""
         n, R, M = len(roots[0]), int(self.starts[-1]), len(self._sums.total)
         log_det, U = np.empty(n), np.empty((n, M - R, M - R))
         step = max(1, _BLOCK // M**2)
@@ -124,7 +156,7 @@ class SmallRemainder:
         return log_det, U
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
-        """Posterior of the effects given variance parameters, per factor; see `OneFactor.solve`."""
+        """See `Structure.solve`."""
         response, K, left, M = self._posterior(roots)
         covariance = [np.empty(0)] * (len(self.rest) + 1)
         n, G, q, R = left.shape
@@ -135,22 +167,15 @@ class SmallRemainder:
             covariance[f] = M[:, at[:, :, None], at[:, None, :]]
         return response, covariance
 
-    def joint_at_combinations(
-        self, roots: list[Array], level: IntArray
-    ) -> tuple[list[Array], Array]:
-        """Posterior of the effects that meet in a row; see `OneFactor.joint_at_combinations`."""
+    def at_rows(
+        self, roots: list[Array], codes: list[IntArray], Z: list[Array]
+    ) -> tuple[Array, Array]:
+        """See `Structure.at_rows`."""
         response, K, left, M = self._posterior(roots)
-        first = level[self.first]
-        at = np.concatenate([self._at(i)[level[f]] for i, f in enumerate(self.rest)], axis=1)
-        # b_1 = K (Z_1'V - Z_1'Z_R b_R), so it moves with b_R against K Z_1'Z_R.
-        spread = left @ M[:, None]
-        inner = np.arange(K.shape[2])[:, None]
-        across = -spread[:, first[:, None, None], inner, at[:, None, :]]
-        own = (K + spread @ left.swapaxes(2, 3))[:, first]
-        rest = M[:, at[:, :, None], at[:, None, :]]
-        widths = [self.shapes[i][1] for i in range(len(self.rest))]
-        place = in_order([self.first, *self.rest], [K.shape[2], *widths])
-        return response, join_blocks(own, across, rest)[:, :, place[:, None], place]
+        across = left @ M[:, None]
+        own = K + across @ left.swapaxes(2, 3)
+        order = [self.first, *self.rest]
+        return add_effects(order, self.starts[:-1], response, (own, across, M), codes, Z)
 
     def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array, Array]:
         """Responses per factor, and K, K Z_1'Z_R (n, G, q, R) and the rest's covariance M."""
@@ -171,7 +196,7 @@ class SmallRemainder:
         return response, K, left, M
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
-        """Sum over levels of E[b b'] / sigma^2, per factor; see `OneFactor.second_moments`."""
+        """See `Structure.second_moments`."""
         n, R, M = len(W), int(self.starts[-1]), len(self._sums.total)
         out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
         step = max(1, _BLOCK // M**2)
@@ -198,7 +223,7 @@ class SmallRemainder:
     def draw(
         self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
-        """Draw the effects given variance parameters and coefficients; see `OneFactor.draw`."""
+        """See `Structure.draw`."""
         R = int(self.starts[-1])
         G, q = self._sums.ZA.shape[:2]
         # One stream for each kind of effect, so that block sizes change nothing.
@@ -216,12 +241,8 @@ class SmallRemainder:
             inner = np.linalg.solve(F, score[:, :, None]) + z[:, :, None]
             b = (self._root(some) @ np.linalg.solve(F.transpose(0, 2, 1), inner))[:, :, 0]
             rest[part] = b
-            half = root_of_k(some[self.first], self._sums.ZZ)[0][:, self._sums.kind]
             both = np.concatenate([-b, c[part]], axis=1)
-            score = np.einsum("gak,nk->nga", self._sums.ZA, both)
-            inner = np.einsum("ngkb,ngb->ngk", half, score)
-            inner += large.standard_normal(inner.shape) * sigma[:, None, None]
-            first[part] = np.einsum("ngka,ngk->nga", half, inner)
+            first[part] = self._sums.draw(some[self.first], both, sigma, large)
         out = [first] * (len(self.rest) + 1)
         for i, f in enumerate(self.rest):
             out[f] = rest[:, self._at(i)]
