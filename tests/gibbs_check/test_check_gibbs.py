@@ -20,7 +20,7 @@ from ranef.gibbs_check import block as block_module
 from ranef.gibbs_check.explain.formulas import express
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.update_map import compare, read_map
-from ranef.gibbs_check.sampler import make_problem
+from ranef.gibbs_check.sampler import make_sampler
 from ranef.gibbs_check.simulation.line_cdf import tabulate
 from ranef.gibbs_check.states import asymmetric_states
 
@@ -124,11 +124,11 @@ def test_a_symmetric_state_blinds_replay_there_but_not_the_check(conditional):
     state = {"X": np.ones(20), "sigma2_x": 1.0, "sigma2_e": 1.0}
     updates, log_joint = article_updates(W, conditional), article_log_joint(W)
     rng = np.random.default_rng(1)
-    problem = make_problem(updates, log_joint, state, None, rng)
+    sampler = make_sampler(updates, log_joint, state, None, rng)
     recorder = Recorder(rng)
-    made = read_map(problem, "X", problem.state, np.zeros(20), recorder)
-    blind = compare(problem, "X", problem.state, made, recorder)
-    assert blind.worst < blind.limit  # neither version differs here
+    made = read_map(sampler, "X", sampler.state, np.zeros(20), recorder)
+    at_ones = compare(sampler, "X", sampler.state, made, recorder)
+    assert at_ones.worst < at_ones.limit  # neither version differs here
     assert check_gibbs(updates, log_joint, state, rng=1).passed is (conditional == "corrected")
     # Nor does it help that the variances are not updated at all.
     alone = check_gibbs({"X": updates["X"]}, log_joint, state, rng=1)
@@ -627,8 +627,8 @@ def test_states_leave_symmetry_and_stay_in_the_support():
         return -float(np.sum(s["x"] ** 2)) + float(np.linalg.slogdet(s["S"])[1])
 
     state = {"v": 1.0, "p": 0.5, "w": np.full(3, 1 / 3), "S": np.eye(2), "x": np.zeros(3), "n": 4}
-    problem = make_problem({"x": lambda s, r: r.normal(size=3)}, joint, state, None, rng)  # noqa: ARG005
-    states = asymmetric_states(problem, 20, rng)
+    sampler = make_sampler({"x": lambda s, r: r.normal(size=3)}, joint, state, None, rng)  # noqa: ARG005
+    states = asymmetric_states(sampler, 20, rng)
     for s in states:
         assert np.isfinite(joint(s))
         assert np.linalg.eigvalsh(s["S"]).min() > 0

@@ -9,7 +9,7 @@ from scipy import special, stats
 from ranef import check_gibbs
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.sweep import read_sweep
-from ranef.gibbs_check.sampler import make_problem
+from ranef.gibbs_check.sampler import make_sampler
 
 
 def crossed(effects=4, rows=60):
@@ -159,6 +159,6 @@ def test_indicators_that_match_by_chance_do_not_make_a_right_sweep_stale(seed):
 
     rng = np.random.default_rng(seed)
     state = {"a": 0, "b": 1, "c": 0, "x": rng.normal()}
-    problem = make_problem(updates, lambda _: 0.0, state, None, rng)
-    found = read_sweep(problem, sweep, problem.state, Recorder(rng))
+    sampler = make_sampler(updates, lambda _: 0.0, state, None, rng)
+    found = read_sweep(sampler, sweep, sampler.state, Recorder(rng))
     assert (found.stale, found.unmoved, found.unmatched) == ({}, (), ())

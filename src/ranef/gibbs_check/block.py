@@ -12,13 +12,12 @@ import numpy as np
 
 from ranef.common.array_types import Array
 from ranef.gibbs_check.by_replay import check_by_replay, check_elements
-from ranef.gibbs_check.context import Context
-from ranef.gibbs_check.recorder import Diverged, Recorder, Unseen
-from ranef.gibbs_check.replay.update_map import Blind
+from ranef.gibbs_check.recorder import Diverged, Recorder, UnrecordedDraw
+from ranef.gibbs_check.replay.update_map import NotReplayable
 from ranef.gibbs_check.report import BlockCheck
-from ranef.gibbs_check.sampler import State, UpdateError, changed, copied
+from ranef.gibbs_check.sampler import Context, State, UpdateError, changed, copied
 from ranef.gibbs_check.simulation.before_after import before_after, functionals, line_step
-from ranef.gibbs_check.simulation.line_cdf import Endless
+from ranef.gibbs_check.simulation.line_cdf import Unbounded
 from ranef.gibbs_check.simulation.pit import one_step_pit
 
 __all__ = ["check_block"]
@@ -55,20 +54,20 @@ def _levels(context: Context, name: str) -> BlockCheck:
         return _step(context, name, "declared to be a step that leaves its conditional invariant")
     try:
         if _own_value_shapes(context, name):
-            raise Blind("depends on its own current value", kernel=True)
+            raise NotReplayable("depends on its own current value", kernel=True)
         return check_by_replay(context, name)
-    except Blind as blind:
-        reason, kernel = str(blind), blind.kernel
+    except NotReplayable as cause:
+        reason, kernel = str(cause), cause.kernel
     if not kernel and _own_value_matters(context, name):
         reason, kernel = f"{reason}, and depends on its own current value", True
-    if kernel and context.problem.value(context.problem.state, name).size > 1:
+    if kernel and context.sampler.value(context.sampler.state, name).size > 1:
         try:
             return check_elements(context, name)
-        except Blind as blind:
-            reason = str(blind)
+        except NotReplayable as cause:
+            reason = str(cause)
     try:
         return _step(context, name, reason) if kernel else _pit(context, name, reason)
-    except Endless:
+    except Unbounded:
         told = (
             f"not checked: it {reason}, and log_joint does not fall off as {name!r} grows or "
             "shrinks, or rises again beyond a valley; make it minus infinity outside the "
@@ -79,18 +78,18 @@ def _levels(context: Context, name: str) -> BlockCheck:
 
 def _meddling(context: Context, name: str) -> BlockCheck | None:
     """Look whether an update changes what is not its own."""
-    problem = context.problem
+    sampler = context.sampler
     scratch = copied(context.states[-1])
-    more = () if problem.data is None else (problem.data,)
-    before = _frozen(problem.data)
+    more = () if sampler.data is None else (sampler.data,)
+    before = _frozen(sampler.data)
     try:
         with np.errstate(all="ignore"):
-            problem.updates[name](scratch, *more, context.rng)
+            sampler.updates[name](scratch, *more, context.rng)
     except Exception as error:
         raise UpdateError(f"raises {type(error).__name__}: {error}") from error
     others = [k for k in changed(context.states[-1], scratch) if k != name]
     # What the data computed about themselves on first use is no change.
-    after = _frozen(problem.data)
+    after = _frozen(sampler.data)
     if any(after.get(key) != value for key, value in before.items()):
         return BlockCheck(name, 0, False, f"update {name!r} changes the data")
     if others:
@@ -104,19 +103,19 @@ def _own_value_matters(context: Context, name: str) -> bool:
     """Run with the same seed and another own value; False if the seed fixes nothing."""
     first = int(context.rng.integers(2**32))
     state = context.states[1]
-    moved = context.problem.place(state, name, _other(context, name))
+    moved = context.sampler.place(state, name, _other(context, name))
 
     def run(where: State, seed: int = first) -> Any:
-        return context.problem.draw(name, where, np.random.default_rng(seed))
+        return context.sampler.draw(name, where, np.random.default_rng(seed))
 
     if not np.array_equal(run(state), run(state)):
         # A generator of its own: a step that stays where it is gives itself away.
-        own = context.problem.value(state, name)
+        own = context.sampler.value(state, name)
         return any(np.array_equal(run(state), own) for _ in range(200)) and (
-            name not in context.problem.discrete
+            name not in context.sampler.discrete
         )
     # A whole number comes out the same for most random numbers even where it depends.
-    seeds = range(first, first + (100 if name in context.problem.discrete else 1))
+    seeds = range(first, first + (100 if name in context.sampler.discrete else 1))
     return any(not np.array_equal(run(state, s), run(moved, s)) for s in seeds)
 
 
@@ -126,12 +125,12 @@ def _own_value_shapes(context: Context, name: str) -> bool:
     recorder = Recorder(np.random.default_rng(0))
     recorder.record()
     try:
-        context.problem.draw(name, context.states[1], recorder)
+        context.sampler.draw(name, context.states[1], recorder)
         script, point = list(recorder.entries), recorder.coordinates()
         recorder.replay(point, script)
-        moved = context.problem.place(context.states[1], name, _other(context, name))
-        context.problem.draw(name, moved, recorder)
-    except (Diverged, Unseen, UpdateError):
+        moved = context.sampler.place(context.states[1], name, _other(context, name))
+        context.sampler.draw(name, moved, recorder)
+    except (Diverged, UnrecordedDraw, UpdateError):
         return False
     return any(
         not np.array_equal(p, q)
@@ -142,16 +141,16 @@ def _own_value_shapes(context: Context, name: str) -> bool:
 
 def _other(context: Context, name: str) -> Array:
     """Another value of a block, all zeros and ones turned if it is made of them."""
-    own = context.problem.value(context.states[1], name)
-    if name in context.problem.discrete and set(own) <= {0.0, 1.0}:
+    own = context.sampler.value(context.states[1], name)
+    if name in context.sampler.discrete and set(own) <= {0.0, 1.0}:
         return 1.0 - own
-    return context.problem.value(context.states[2], name)
+    return context.sampler.value(context.states[2], name)
 
 
 def _pit(context: Context, name: str, reason: str, *, kernel: bool = False) -> BlockCheck:
     """Test draws against the distribution function; of a kernel, a step from exact draws."""
     result = one_step_pit(
-        context.problem, name, context.states[1:], context.rng, context.alpha, kernel=kernel
+        context.sampler, name, context.states[1:], context.rng, context.alpha, kernel=kernel
     )
     right = result.p_value >= context.alpha
     told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
@@ -160,17 +159,17 @@ def _pit(context: Context, name: str, reason: str, *, kernel: bool = False) -> B
 
 def _step(context: Context, name: str, reason: str) -> BlockCheck:
     """Test a step that need only leave the full conditional invariant."""
-    size = context.problem.value(context.problem.state, name).size
+    size = context.sampler.value(context.sampler.state, name).size
     if size == 1:
         return _pit(context, name, reason, kernel=True)
-    if size > _LARGEST_STEP or name in context.problem.discrete:
+    if size > _LARGEST_STEP or name in context.sampler.discrete:
         return BlockCheck(name, None, None, f"not checked, a step in {size} values that {reason}")
     count = 3000 // size
     outcome = before_after(
-        line_step(context.problem, name, context.states[1:], context.rng),
-        lambda s: context.problem.place(s, name, context.problem.draw(name, s, context.rng)),
+        line_step(context.sampler, name, context.states[1:], context.rng),
+        lambda s: context.sampler.place(s, name, context.sampler.draw(name, s, context.rng)),
         context.states[1],
-        functionals(context.problem, [name]),
+        functionals(context.sampler, [name]),
         context.alpha,
         (count // 4, count),
     )

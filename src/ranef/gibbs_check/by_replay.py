@@ -8,16 +8,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from ranef.gibbs_check.context import Context
 from ranef.gibbs_check.explain.diagnosis import diagnose
 from ranef.gibbs_check.explain.scan import tell_elements, which_elements
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.elementwise import compare_elements, read_scan
 from ranef.gibbs_check.replay.indicators import compare_indicators, scan_orders
 from ranef.gibbs_check.replay.support import off_surface, outside, wrong_outcomes
-from ranef.gibbs_check.replay.update_map import Blind, Comparison, Map, compare, missed, read_map
+from ranef.gibbs_check.replay.update_map import (
+    Comparison,
+    Map,
+    NotReplayable,
+    compare,
+    missed,
+    read_map,
+)
 from ranef.gibbs_check.report import BlockCheck
-from ranef.gibbs_check.sampler import UpdateError
+from ranef.gibbs_check.sampler import Context, UpdateError
 from ranef.gibbs_check.states import asymmetric_states
 
 __all__ = ["check_by_replay", "check_elements"]
@@ -42,7 +48,7 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
 
     Raises
     ------
-    Blind
+    NotReplayable
         If the density cannot be had by replay.
     """
     started = time.perf_counter()
@@ -50,23 +56,23 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
     maps: list[Map] = []
     found: list[Comparison] = []
     for i, state in enumerate(context.states):
-        other = context.problem.value(context.states[i - 1], name)
+        other = context.sampler.value(context.states[i - 1], name)
         maps.append(
-            read_map(context.problem, name, state, other, recorder, maps[0] if maps else None)
+            read_map(context.sampler, name, state, other, recorder, maps[0] if maps else None)
         )
-        found.append(compare(context.problem, name, state, maps[-1], recorder))
+        found.append(compare(context.sampler, name, state, maps[-1], recorder))
     told = _memory(context, name, maps) or _support(context, name, maps, recorder)
     worst = max(found, key=_excess)
     right = worst.worst <= worst.limit
     if right and not told:
         ends = (
-            missed(context.problem, name, s, m) for s, m in zip(context.states, maps, strict=True)
+            missed(context.sampler, name, s, m) for s, m in zip(context.states, maps, strict=True)
         )
         told = next(filter(None, ends), "")
     seconds = time.perf_counter() - started
     if not right and not told:
-        states = asymmetric_states(context.problem, _FORMULA_STATES, context.rng)
-        formulas = diagnose(context.problem, name, states, recorder)
+        states = asymmetric_states(context.sampler, _FORMULA_STATES, context.rng)
+        formulas = diagnose(context.sampler, name, states, recorder)
         if not formulas:
             formulas = (
                 "draws values where log_joint is not finite"
@@ -79,11 +85,11 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
 
 def _support(context: Context, name: str, maps: list[Map], recorder: Recorder) -> str:
     """Look at values that random draws seldom or never give."""
-    problem, told = context.problem, off_surface(context.problem, name, context.states, maps)
+    sampler, told = context.sampler, off_surface(context.sampler, name, context.states, maps)
     for state, made in zip(context.states[1:], maps[1:], strict=True):
-        if not told and outside(problem, name, state, made):
+        if not told and outside(sampler, name, state, made):
             told = "draws values where log_joint is not finite"
-        told = told or wrong_outcomes(problem, name, state, made, recorder)
+        told = told or wrong_outcomes(sampler, name, state, made, recorder)
     return told
 
 
@@ -103,40 +109,40 @@ def check_elements(context: Context, name: str) -> BlockCheck:
 
     Raises
     ------
-    Blind
+    NotReplayable
         If no order of the elements can be seen.
     """
-    if name in context.problem.discrete:
+    if name in context.sampler.discrete:
         return _indicators(context, name)
     recorder, states = Recorder(context.rng), context.states[1:]
     scan, made = read_scan(
-        context.problem, name, states[0], context.problem.value(states[1], name), recorder
+        context.sampler, name, states[0], context.sampler.value(states[1], name), recorder
     )
-    by_state = [compare_elements(context.problem, name, s, scan, recorder) for s in states]
+    by_state = [compare_elements(context.sampler, name, s, scan, recorder) for s in states]
     found = [max(of, key=_excess) for of in zip(*by_state, strict=True)]
     told = _memory(context, name, [made])
     worst = max(found, key=_excess)
     if not told and worst.worst > worst.limit:
-        told = tell_elements(context.problem, name, states[0], scan, found, recorder)
+        told = tell_elements(context.sampler, name, states[0], scan, found, recorder)
     return _verdict(name, told, worst, [c for of in by_state for c in of])
 
 
 def _indicators(context: Context, name: str) -> BlockCheck:
     """Do the same for zeros and ones; right if one of the possible orders is."""
     recorder, states = Recorder(context.rng), context.states[1:]
-    number, orders = scan_orders(context.problem, name, states[0], recorder)
+    number, orders = scan_orders(context.sampler, name, states[0], recorder)
     tried = []
     for order in orders:
         by_state = [
-            compare_indicators(context.problem, name, s, number, order, recorder) for s in states
+            compare_indicators(context.sampler, name, s, number, order, recorder) for s in states
         ]
         found = [max(of, key=_excess) for of in zip(*by_state, strict=True)]
         tried.append((max(found, key=_excess), order, found))
     worst, order, found = min(tried, key=lambda one: _excess(one[0]))
     right = worst.worst <= worst.limit
     if not right and len(orders) > 1:
-        raise Blind("depends on its own current value, in an order that replay cannot see")
-    told = "" if right else which_elements(context.problem, name, order, found)
+        raise NotReplayable("depends on its own current value, in an order that replay cannot see")
+    told = "" if right else which_elements(context.sampler, name, order, found)
     return _verdict(name, told, worst, found)
 
 
@@ -159,10 +165,10 @@ def _memory(context: Context, name: str, maps: list[Map]) -> str:
     first = maps[0]
     if not np.array_equal(first.at(first.point), first.value):
         return "gives another value at the same state after it ran at others: it keeps something"
-    for other in context.problem.updates:
+    for other in context.sampler.updates:
         if other != name:
             with suppress(UpdateError):  # that one gets its own entry
-                context.problem.draw(other, context.states[-1], context.rng)
+                context.sampler.draw(other, context.states[-1], context.rng)
             if not np.array_equal(first.at(first.point), first.value):
                 return (
                     f"gives another value at the same state after update {other!r} ran "

@@ -9,9 +9,8 @@ from ranef.common.arguments import function, generator, names_list, share
 from ranef.common.progress import track
 from ranef.errors import DataError, nearest
 from ranef.gibbs_check.block import check_block
-from ranef.gibbs_check.context import Context
 from ranef.gibbs_check.report import GibbsReport
-from ranef.gibbs_check.sampler import Problem, UpdateError, make_problem
+from ranef.gibbs_check.sampler import Context, GibbsSampler, UpdateError, make_sampler
 from ranef.gibbs_check.states import asymmetric_states
 from ranef.gibbs_check.sweep import check_sweep
 
@@ -111,32 +110,32 @@ def check_gibbs(
     if sweep is not None:
         function("sweep", sweep, "sweep(state, rng)")
     source = generator(rng, "rng")
-    problem = make_problem(updates, log_joint, state, data, source)
+    sampler = make_sampler(updates, log_joint, state, data, source)
     invariant = names_list("invariant", invariant, "('mu',)")
     for name in invariant:
-        if name not in problem.updates:
+        if name not in sampler.updates:
             raise DataError(f"invariant names {name!r}, no update. {nearest(name, updates)}")
     try:
-        states = [problem.state, *asymmetric_states(problem, _STATES, source)]
+        states = [sampler.state, *asymmetric_states(sampler, _STATES, source)]
     except UpdateError as error:
         raise DataError(f"An update {error} near the state; start elsewhere.") from error
-    part = alpha / (len(problem.updates) + (sweep is not None))
-    context = Context(problem, states, source, part, frozenset(invariant))
+    part = alpha / (len(sampler.updates) + (sweep is not None))
+    context = Context(sampler, states, source, part, frozenset(invariant))
     blocks = [
         check_block(context, name)
-        for name in track(list(problem.updates), "Checking", show=progress)
+        for name in track(list(sampler.updates), "Checking", show=progress)
     ]
     if sweep is not None:
         blocks.append(check_sweep(context, sweep, blocks))
-    return GibbsReport(tuple(blocks), _not_checked(problem, sweep is not None), alpha)
+    return GibbsReport(tuple(blocks), _not_checked(sampler, sweep is not None), alpha)
 
 
-def _not_checked(problem: Problem, with_sweep: bool) -> tuple[str, ...]:
+def _not_checked(sampler: GibbsSampler, with_sweep: bool) -> tuple[str, ...]:
     told = [
         "how fast the chain mixes and whether it reaches everything",
         "an error that log_joint and an update share",
     ]
-    fixed = [repr(name) for name in problem.state if name not in problem.updates]
+    fixed = [repr(name) for name in sampler.state if name not in sampler.updates]
     if fixed:
         told.append(f"{', '.join(fixed)} (no update)")
     if not with_sweep:

@@ -16,12 +16,12 @@ from scipy.special import betaln, expit, gammaln, log_expit, xlog1py, xlogy
 
 from ranef.common.array_types import Array
 
-__all__ = ["Diverged", "Entry", "Recorder", "Unseen", "log_densities"]
+__all__ = ["Diverged", "Entry", "Recorder", "UnrecordedDraw", "log_densities"]
 
 Shape = tuple[int, ...]
 
 
-class Unseen(Exception):  # noqa: N818 - not an error: replay then leaves the block to level 1
+class UnrecordedDraw(Exception):  # noqa: N818 - not an error: replay then leaves the block to level 1
     """A method was called whose draws are not written down."""
 
 
@@ -327,7 +327,7 @@ class Recorder(np.random.Generator):
     ) -> Any:
         """Uniform whole numbers."""
         if np.ndim(low) or np.ndim(high):
-            raise Unseen("rng.integers with bounds that are arrays")
+            raise UnrecordedDraw("rng.integers with bounds that are arrays")
         low, high = (0, low) if high is None else (low, high)
         count = int(high) - int(low) + bool(endpoint)
         share = np.full(count, 1.0 / count)
@@ -344,7 +344,7 @@ class Recorder(np.random.Generator):
     ) -> Any:
         """Elements of a, with replacement."""
         if not replace and size is not None:
-            raise Unseen("rng.choice without replacement")
+            raise UnrecordedDraw("rng.choice without replacement")
         items = np.arange(a) if np.ndim(a) == 0 else np.asarray(a)
         count = items.shape[axis]
         share = np.full(count, 1.0 / count) if p is None else np.asarray(p, float)
@@ -353,9 +353,9 @@ class Recorder(np.random.Generator):
         return np.take(items, _whole(self._take("categorical", (share,), _default(size))), axis)
 
 
-def _unseen(method: str) -> Any:
+def _unrecorded(method: str) -> Any:
     def call(self: Recorder, *_: Any, **__: Any) -> Any:  # noqa: ARG001
-        raise Unseen(f"rng.{method}")
+        raise UnrecordedDraw(f"rng.{method}")
 
     return call
 
@@ -377,7 +377,7 @@ for _method in [
     "vonmises",
     "zipf",
 ]:
-    setattr(Recorder, _method, _unseen(_method))
+    setattr(Recorder, _method, _unrecorded(_method))
 
 
 # -- the base distributions

@@ -12,9 +12,9 @@ import numpy as np
 
 from ranef.common.array_types import Array
 from ranef.errors import DataError, nearest
-from ranef.gibbs_check.recorder import Diverged, Unseen
+from ranef.gibbs_check.recorder import Diverged, UnrecordedDraw
 
-__all__ = ["Problem", "State", "UpdateError", "make_problem"]
+__all__ = ["Context", "GibbsSampler", "State", "UpdateError", "make_sampler"]
 
 State = dict[str, Any]
 
@@ -24,7 +24,7 @@ class UpdateError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class GibbsSampler:
     """What is checked.
 
     Attributes
@@ -71,7 +71,7 @@ class Problem:
         try:
             with np.errstate(all="ignore"):
                 value = self.updates[name](scratch, *more, rng)
-        except (Unseen, Diverged):
+        except (UnrecordedDraw, Diverged):
             raise
         except Exception as error:
             raise UpdateError(f"raises {type(error).__name__}: {error}") from error
@@ -105,6 +105,31 @@ class Problem:
         return np.array(state[name], dtype=float).ravel()
 
 
+@dataclass(frozen=True)
+class Context:
+    """A sampler under check, where, and with what randomness.
+
+    Attributes
+    ----------
+    sampler
+        The sampler and the model.
+    states
+        The user's own state first, then asymmetric ones.
+    rng
+        Source of random numbers.
+    alpha
+        Probability that a right block fails levels 1 and 2.
+    invariant
+        Blocks declared to leave their conditional invariant only.
+    """
+
+    sampler: GibbsSampler
+    states: list[State]
+    rng: np.random.Generator
+    alpha: float
+    invariant: frozenset[str]
+
+
 def copied(state: State) -> State:
     """Copy the arrays of a state."""
     return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in state.items()}
@@ -116,9 +141,9 @@ def changed(before: State, after: State) -> list[str]:
     return names + [k for k in after if k not in before]
 
 
-def make_problem(
+def make_sampler(
     updates: Any, log_joint: Any, state: Any, data: Any, rng: np.random.Generator
-) -> Problem:
+) -> GibbsSampler:
     """Look at all arguments, run every function once, and put them together.
 
     Raises
@@ -147,12 +172,12 @@ def make_problem(
         if np.size(start[name]) == 0:
             raise DataError(f"state[{name!r}] is empty; a number or array is expected.")
         _check_signature(name, update, data)
-    problem = Problem(dict(updates), log_joint, start, data)
-    _check_log_joint(problem)
-    discrete = {name for name in updates if _returns_integers(problem, name, rng)}
-    for name in set(problem.updates) - discrete:  # a start such as 1 or np.array([0, 0])
+    sampler = GibbsSampler(dict(updates), log_joint, start, data)
+    _check_log_joint(sampler)
+    discrete = {name for name in updates if _returns_integers(sampler, name, rng)}
+    for name in set(sampler.updates) - discrete:  # a start such as 1 or np.array([0, 0])
         start[name] = np.asarray(start[name], dtype=float)[()]
-    return Problem(problem.updates, log_joint, start, data, frozenset(discrete))
+    return GibbsSampler(sampler.updates, log_joint, start, data, frozenset(discrete))
 
 
 def _number(name: str, value: Any) -> Any:
@@ -186,12 +211,12 @@ def _check_signature(name: str, update: Any, data: Any) -> None:
         ) from None
 
 
-def _check_log_joint(problem: Problem) -> None:
-    more = () if problem.data is None else (problem.data,)
-    scratch = copied(problem.state)
+def _check_log_joint(sampler: GibbsSampler) -> None:
+    more = () if sampler.data is None else (sampler.data,)
+    scratch = copied(sampler.state)
     try:
         with np.errstate(all="ignore"):
-            value = problem.log_joint(scratch, *more)
+            value = sampler.log_joint(scratch, *more)
     except Exception as error:
         raise DataError(f"log_joint raises {type(error).__name__} at the state: {error}") from error
     if np.size(value) != 1 or np.asarray(value).dtype.kind not in "fiu":
@@ -202,24 +227,24 @@ def _check_log_joint(problem: Problem) -> None:
         raise DataError(
             f"log_joint is {float(value):g} at the state; start where the density is positive."
         )
-    names = changed(problem.state, scratch)
+    names = changed(sampler.state, scratch)
     if names:
         raise DataError(f"log_joint changes {names[0]!r} in the state; it must leave it alone.")
 
 
-def _returns_integers(problem: Problem, name: str, rng: np.random.Generator) -> bool:
+def _returns_integers(sampler: GibbsSampler, name: str, rng: np.random.Generator) -> bool:
     """Run an update at the user's own state and look at what comes back."""
-    more = () if problem.data is None else (copy.deepcopy(problem.data),)
-    scratch = copied(problem.state)
-    form = _call_form(problem.data)
+    more = () if sampler.data is None else (copy.deepcopy(sampler.data),)
+    scratch = copied(sampler.state)
+    form = _call_form(sampler.data)
     try:
         with np.errstate(all="ignore"):
-            value = problem.updates[name](scratch, *more, rng)
+            value = sampler.updates[name](scratch, *more, rng)
     except Exception as error:
         raise DataError(
             f"update {name!r}, called as {name}{form}, raises {type(error).__name__}: {error}"
         ) from error
-    expected = np.shape(problem.state[name])
+    expected = np.shape(sampler.state[name])
     if value is None:
         raise DataError(f"update {name!r} returned None; the block's new value is expected.")
     if isinstance(value, Mapping):

@@ -7,7 +7,7 @@ from scipy.special import expit, logit
 
 from ranef.common.array_types import Array
 from ranef.errors import DataError
-from ranef.gibbs_check.sampler import Problem, State
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["asymmetric_states", "is_positive", "structure"]
 
@@ -15,7 +15,7 @@ __all__ = ["asymmetric_states", "is_positive", "structure"]
 _DRAWS = 12
 
 
-def asymmetric_states(problem: Problem, count: int, rng: np.random.Generator) -> list[State]:
+def asymmetric_states(sampler: GibbsSampler, count: int, rng: np.random.Generator) -> list[State]:
     """Move every continuous variable of the state to a generic place of positive density.
 
     Positive variables move by a random factor, variables on (0, 1) on the logit scale, symmetric
@@ -25,7 +25,7 @@ def asymmetric_states(problem: Problem, count: int, rng: np.random.Generator) ->
 
     Parameters
     ----------
-    problem
+    sampler
         What is checked.
     count
         Number of states.
@@ -48,20 +48,20 @@ def asymmetric_states(problem: Problem, count: int, rng: np.random.Generator) ->
     """
     # A generator of its own: where the states lie does not depend on how the kinds are found.
     own = np.random.default_rng(1)
-    kinds = {name: _kind(problem, name, own) for name in problem.state}
+    kinds = {name: _kind(sampler, name, own) for name in sampler.state}
     states = []
     for _ in range(count):
-        state = dict(problem.state)
+        state = dict(sampler.state)
         for name, kind in kinds.items():
-            state = _moved(problem, state, name, kind, rng)
+            state = _moved(sampler, state, name, kind, rng)
         states.append(state)
     return states
 
 
-def is_positive(problem: Problem, state: State, name: str) -> bool:
+def is_positive(sampler: GibbsSampler, state: State, name: str) -> bool:
     """Whether a block is positive, and the density vanishes where it is not."""
-    value = problem.value(state, name)
-    return bool((value > 0).all()) and problem.joint_at(state, name, -value) == -np.inf
+    value = sampler.value(state, name)
+    return bool((value > 0).all()) and sampler.joint_at(state, name, -value) == -np.inf
 
 
 def structure(value: Array, shape: tuple[int, ...]) -> str:
@@ -75,40 +75,42 @@ def structure(value: Array, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _kind(problem: Problem, name: str, rng: np.random.Generator) -> str:
-    value = problem.value(problem.state, name)
-    shape = np.shape(problem.state[name])
-    raw = problem.state[name]
-    if name in problem.discrete:
+def _kind(sampler: GibbsSampler, name: str, rng: np.random.Generator) -> str:
+    value = sampler.value(sampler.state, name)
+    shape = np.shape(sampler.state[name])
+    raw = sampler.state[name]
+    if name in sampler.discrete:
         return "discrete"
-    if name not in problem.updates and np.asarray(raw).dtype.kind in "iub":
+    if name not in sampler.updates and np.asarray(raw).dtype.kind in "iub":
         return "fixed"  # counts, indices: part of the data
     # A start may look constrained and not be: a matrix of ones, two means at 0 and 1. Draws tell.
     drawn = [value]
-    if name in problem.updates:
-        drawn += [problem.draw(name, problem.state, rng) for _ in range(_DRAWS)]
+    if name in sampler.updates:
+        drawn += [sampler.draw(name, sampler.state, rng) for _ in range(_DRAWS)]
     special = {structure(v, shape) for v in drawn}
     if len(special) == 1 and special != {""}:
         return special.pop()
     if all((v > 0).all() for v in drawn):
-        if (value < 1).all() and problem.joint_at(problem.state, name, value + 1.0) == -np.inf:
+        if (value < 1).all() and sampler.joint_at(sampler.state, name, value + 1.0) == -np.inf:
             return "unit"
         return "positive"
     return "signed" if (value > 0).all() else "real"
 
 
-def _moved(problem: Problem, state: State, name: str, kind: str, rng: np.random.Generator) -> State:
+def _moved(
+    sampler: GibbsSampler, state: State, name: str, kind: str, rng: np.random.Generator
+) -> State:
     if kind == "fixed":
         return state
     if kind == "discrete":
-        return problem.place(state, name, problem.draw(name, state, rng))
-    value = problem.value(state, name)
+        return sampler.place(state, name, sampler.draw(name, state, rng))
+    value = sampler.value(state, name)
     shape = np.shape(state[name])
     z = rng.standard_normal(value.size)
     step = 0.5
     for _ in range(12):
-        new = problem.place(state, name, _move(kind, value, shape, step * z))
-        if np.isfinite(problem.joint(new)):
+        new = sampler.place(state, name, _move(kind, value, shape, step * z))
+        if np.isfinite(sampler.joint(new)):
             return new
         step /= 2
     raise DataError(

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ranef.gibbs_check.context import Context
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.sweep import Composition, SweepError, read_sweep, run_sweep
 from ranef.gibbs_check.report import BlockCheck
-from ranef.gibbs_check.sampler import State, UpdateError
+from ranef.gibbs_check.sampler import Context, State, UpdateError
 from ranef.gibbs_check.simulation.before_after import before_after, functionals
 
 __all__ = ["check_sweep"]
@@ -51,7 +50,7 @@ def _sweep_replay(
     recorder = Recorder(context.rng)
     told: list[str] = []
     for state in context.states[1:]:
-        found = read_sweep(context.problem, sweep, state, recorder)
+        found = read_sweep(context.sampler, sweep, state, recorder)
         if found.unmatched:
             return _sweep_test(context, sweep, blocks, _told(found))
         told += [
@@ -72,17 +71,17 @@ def _sweep_test(
         )
 
     def reference(state: State) -> State:
-        for name in context.problem.updates:
-            state = context.problem.place(
-                state, name, context.problem.draw(name, state, context.rng)
+        for name in context.sampler.updates:
+            state = context.sampler.place(
+                state, name, context.sampler.draw(name, state, context.rng)
             )
         return state
 
     outcome = before_after(
         reference,
-        lambda s: run_sweep(context.problem, sweep, s, context.rng),
-        context.problem.state,
-        functionals(context.problem, list(context.problem.updates)),
+        lambda s: run_sweep(context.sampler, sweep, s, context.rng),
+        context.sampler.state,
+        functionals(context.sampler, list(context.sampler.updates)),
         context.alpha,
     )
     right = outcome.p_value >= context.alpha

@@ -7,8 +7,8 @@ import numpy as np
 from ranef.gibbs_check.explain.elements import by_element
 from ranef.gibbs_check.explain.matrices import constrained, multivariate
 from ranef.gibbs_check.recorder import Recorder
-from ranef.gibbs_check.replay.update_map import Blind, Map, read_map
-from ranef.gibbs_check.sampler import Problem, State, UpdateError
+from ranef.gibbs_check.replay.update_map import Map, NotReplayable, read_map
+from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
 from ranef.gibbs_check.states import structure
 
 __all__ = ["diagnose"]
@@ -17,12 +17,12 @@ __all__ = ["diagnose"]
 _DENSE = 12
 
 
-def diagnose(problem: Problem, name: str, states: list[State], recorder: Recorder) -> str:
+def diagnose(sampler: GibbsSampler, name: str, states: list[State], recorder: Recorder) -> str:
     """Describe how an update differs from the full conditional.
 
     Parameters
     ----------
-    problem, name
+    sampler, name
         What is checked.
     states
         Asymmetric states, some dozens, to recognise formulas from.
@@ -35,60 +35,60 @@ def diagnose(problem: Problem, name: str, states: list[State], recorder: Recorde
         One or two sentences; empty if nothing more can be said than that they differ.
     """
     try:
-        maps = _maps(problem, name, states, recorder)
-    except (Blind, UpdateError):
+        maps = _maps(sampler, name, states, recorder)
+    except (NotReplayable, UpdateError):
         return ""
     states = [s for s, _ in maps]
     told: list[str] = []
     made = maps[0][1]
-    shape = structure(problem.value(states[0], name), np.shape(problem.state[name]))
-    if name not in problem.discrete:
+    shape = structure(sampler.value(states[0], name), np.shape(sampler.state[name]))
+    if name not in sampler.discrete:
         if shape:
-            told += constrained(problem, name, maps[0], shape, recorder)
+            told += constrained(sampler, name, maps[0], shape, recorder)
         elif 0 < len(made.point) < len(made.value):
             number_word = "number" if len(made.point) == 1 else "numbers"
             told.append(
                 f"draws {len(made.point)} random {number_word} for {len(made.value)} values"
             )
         elif made.diagonal:
-            told += by_element(problem, name, maps)
+            told += by_element(sampler, name, maps)
         elif made.affine and len(made.point) == len(made.value) <= _DENSE:
-            told += multivariate(problem, name, maps)
-    told += _dependence(problem, name, maps)
+            told += multivariate(sampler, name, maps)
+    told += _dependence(sampler, name, maps)
     return "; it ".join(told)
 
 
 def _maps(
-    problem: Problem, name: str, states: list[State], recorder: Recorder
+    sampler: GibbsSampler, name: str, states: list[State], recorder: Recorder
 ) -> list[tuple[State, Map]]:
     made: list[tuple[State, Map]] = []
     for i, state in enumerate(states):
-        other = problem.value(states[i - 1], name)
+        other = sampler.value(states[i - 1], name)
         known = made[0][1] if made else None
-        made.append((state, read_map(problem, name, state, other, recorder, known)))
+        made.append((state, read_map(sampler, name, state, other, recorder, known)))
     return made
 
 
 # -- which variables are used
 
 
-def _dependence(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def _dependence(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
     """Variables that the conditional depends on and the update ignores, or the other way round."""
     (state, made), (second, _) = maps[:2]
     told = []
-    v1, v2 = made.value, problem.value(second, name)
-    base = problem.joint_at(state, name, v1) - problem.joint_at(state, name, v2)
+    v1, v2 = made.value, sampler.value(second, name)
+    base = sampler.joint_at(state, name, v1) - sampler.joint_at(state, name, v2)
     for other in state:
         if other == name or np.array_equal(state[other], second[other]):
             continue
         moved = {**state, other: second[other]}
-        now = problem.joint_at(moved, name, v1) - problem.joint_at(moved, name, v2)
+        now = sampler.joint_at(moved, name, v1) - sampler.joint_at(moved, name, v2)
         if not np.isfinite(now):
             continue
         implied = abs(now - base) > 1e-8 * (1 + abs(now) + abs(base))
         try:
-            used = _reacts(problem, name, made, moved)
-        except (Blind, UpdateError):
+            used = _reacts(sampler, name, made, moved)
+        except (NotReplayable, UpdateError):
             continue
         if implied and not used:
             told.append(f"ignores {other!r}, on which log_joint says it depends")
@@ -97,10 +97,10 @@ def _dependence(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> l
     return told
 
 
-def _reacts(problem: Problem, name: str, made: Map, moved: State) -> bool:
+def _reacts(sampler: GibbsSampler, name: str, made: Map, moved: State) -> bool:
     """Whether the same random numbers give another value, or another density, at a moved state."""
     recorder = Recorder(np.random.default_rng(0))
     recorder.replay(made.point, made.script)
-    value = problem.draw(name, moved, recorder)
+    value = sampler.draw(name, moved, recorder)
     density = recorder.log_density()
     return not np.array_equal(value, made.value) or density != made.log_density(made.point)

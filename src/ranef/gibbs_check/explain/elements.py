@@ -10,7 +10,7 @@ import numpy as np
 from ranef.common.array_types import Array
 from ranef.gibbs_check.explain.formulas import express, linear_terms, number, precision_terms, same
 from ranef.gibbs_check.replay.update_map import Map, derivative
-from ranef.gibbs_check.sampler import Problem, State
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["by_element", "different"]
 
@@ -31,7 +31,7 @@ class Slice:
     log_p: Array
 
 
-def _slice(problem: Problem, name: str, state: State, made: Map, i: int) -> Slice:
+def _slice(sampler: GibbsSampler, name: str, state: State, made: Map, i: int) -> Slice:
     values, log_q, log_p = (np.empty(len(_SHIFTS)) for _ in range(3))
     axis = np.eye(len(made.point))[i]
     for r, shift in enumerate(_SHIFTS):
@@ -39,7 +39,7 @@ def _slice(problem: Problem, name: str, state: State, made: Map, i: int) -> Slic
         value = made.at(u)
         values[r] = value[i]
         log_q[r] = made.log_density(u) - np.log(abs(derivative(made.at, u, axis)[i]))
-        log_p[r] = problem.joint_at(state, name, value)
+        log_p[r] = sampler.joint_at(state, name, value)
     return Slice(values, log_q, log_p)
 
 
@@ -90,13 +90,13 @@ def _family(values: Array, log_density: Array) -> tuple[str, float, float] | Non
     return None
 
 
-def by_element(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def by_element(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
     """Compare the densities along the first element where they differ, at every state."""
     state, made = maps[0]
     size = len(made.value)
     first = None
     for i in range(min(size, _ELEMENTS)):
-        s = _slice(problem, name, state, made, i)
+        s = _slice(sampler, name, state, made, i)
         if not np.isfinite(s.log_p).all():
             return [f"draws values where log_joint is not finite, e.g. {s.values[0]:.4g}"]
         delta = (s.log_q - s.log_q[0]) - (s.log_p - s.log_p[0])
@@ -105,7 +105,7 @@ def by_element(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> li
             break
     if first is None:
         return ["draws its elements independently, which log_joint does not"] if size > 1 else []
-    slices = [_slice(problem, name, s, m, first) for s, m in maps]
+    slices = [_slice(sampler, name, s, m, first) for s, m in maps]
     q, Q = _one_family([_family(s.values, s.log_q) for s in slices])
     p, P = _one_family([_family(s.values, s.log_p) for s in slices])
     if q != p:

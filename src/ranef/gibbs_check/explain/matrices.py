@@ -11,15 +11,15 @@ from ranef.gibbs_check.explain.elements import different
 from ranef.gibbs_check.explain.formulas import express, linear_terms, number, precision_terms, same
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.update_map import Map, draws_of, jacobian
-from ranef.gibbs_check.sampler import Problem, State
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["constrained", "multivariate"]
 
 
-def multivariate(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def multivariate(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
     """Compare precision and mean of a dense normal block with those that log_joint implies."""
     Q, P, bq, bp = (
-        np.array(each) for each in zip(*(_both(problem, name, *m) for m in maps), strict=True)
+        np.array(each) for each in zip(*(_both(sampler, name, *m) for m in maps), strict=True)
     )
     states = [s for s, _ in maps]
     told = []
@@ -54,7 +54,7 @@ def multivariate(problem: Problem, name: str, maps: list[tuple[State, Map]]) -> 
 
 
 def _both(
-    problem: Problem, name: str, state: State, made: Map
+    sampler: GibbsSampler, name: str, state: State, made: Map
 ) -> tuple[Array, Array, Array, Array]:
     """Precision by the update and by log_joint, then precision times mean by each."""
     J = jacobian(made.at, made.point, affine=True)
@@ -62,7 +62,7 @@ def _both(
     covariance = J @ J.T
     Q = np.linalg.inv(covariance)
     P, b = _quadratic(
-        lambda v: problem.joint_at(state, name, v), mean, np.sqrt(np.diag(covariance))
+        lambda v: sampler.joint_at(state, name, v), mean, np.sqrt(np.diag(covariance))
     )
     return np.asarray(Q), P, np.asarray(Q @ mean), b
 
@@ -105,14 +105,14 @@ def _wishart_terms(size: tuple[int, ...]) -> dict[str, Callable[[Array], Array]]
 
 
 def constrained(
-    problem: Problem, name: str, at: tuple[State, Map], shape: str, recorder: Recorder
+    sampler: GibbsSampler, name: str, at: tuple[State, Map], shape: str, recorder: Recorder
 ) -> list[str]:
     """Recognise (inverse) Wishart and Dirichlet densities from draws at one state."""
     state, made = at
-    size = np.shape(problem.state[name])
+    size = np.shape(sampler.state[name])
     known = {"Dirichlet": np.log} if shape == "simplex" else _wishart_terms(size)
     count = 3 * len(made.value) + 10
-    values, log_q, log_p = draws_of(problem, name, state, made, recorder, count)
+    values, log_q, log_p = draws_of(sampler, name, state, made, recorder, count)
     for family, terms in known.items():
         A = np.array([np.append(terms(v), 1.0) for v in values])
         scale = np.abs(A).max(axis=0)

@@ -6,7 +6,7 @@ from ranef.common.array_types import Array
 from ranef.gibbs_check.recorder import Recorder
 from ranef.gibbs_check.replay.elementwise import Scan, label, normal_element
 from ranef.gibbs_check.replay.update_map import Comparison
-from ranef.gibbs_check.sampler import Problem, State
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["tell_elements", "which_elements"]
 
@@ -14,7 +14,7 @@ _SAME = 1e-6
 
 
 def tell_elements(
-    problem: Problem,
+    sampler: GibbsSampler,
     name: str,
     state: State,
     scan: Scan,
@@ -25,7 +25,7 @@ def tell_elements(
 
     Parameters
     ----------
-    problem, name, state
+    sampler, name, state
         What is checked, and a state to say it at.
     scan
         Order of the elements.
@@ -34,24 +34,24 @@ def tell_elements(
     recorder
         Generator to record with.
     """
-    told = which_elements(problem, name, scan.order, worst)
+    told = which_elements(sampler, name, scan.order, worst)
     bad = [j for j in map(int, scan.order) if worst[j].worst > worst[j].limit]
     late = next((j for j in bad if j in scan.stale), None)
     if late is not None:
-        old = ", ".join(label(problem, name, i) for i in scan.stale[late][:3])
+        old = ", ".join(label(sampler, name, i) for i in scan.stale[late][:3])
         old += ", ..." if len(scan.stale[late]) > 3 else ""
         return (
-            f"{told}; for {label(problem, name, late)} it uses the old value of {old}, where "
+            f"{told}; for {label(sampler, name, late)} it uses the old value of {old}, where "
             "the new one is due"
         )
-    how = _normal(normal_element(problem, name, state, scan, bad[0], recorder))
-    return f"{told}; {how.format(label(problem, name, bad[0]))}" if how else told
+    how = _normal(normal_element(sampler, name, state, scan, bad[0], recorder))
+    return f"{told}; {how.format(label(sampler, name, bad[0]))}" if how else told
 
 
-def which_elements(problem: Problem, name: str, order: Array, worst: list[Comparison]) -> str:
+def which_elements(sampler: GibbsSampler, name: str, order: Array, worst: list[Comparison]) -> str:
     """Name the elements that differ from their full conditional, in the order of the scan."""
     bad = [j for j in map(int, order) if worst[j].worst > worst[j].limit]
-    shown = ", ".join(label(problem, name, j) for j in bad[:3])
+    shown = ", ".join(label(sampler, name, j) for j in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     each = "their full conditionals" if len(bad) > 1 else "its full conditional"
     return f"draws {shown}{more} from something else than {each}"

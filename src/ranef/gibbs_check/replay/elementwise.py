@@ -18,14 +18,14 @@ import numpy as np
 from ranef.common.array_types import Array
 from ranef.gibbs_check.recorder import Diverged, Entry, Recorder
 from ranef.gibbs_check.replay.update_map import (
-    Blind,
     Comparison,
     Map,
+    NotReplayable,
     compared,
     derivative,
     recorded,
 )
-from ranef.gibbs_check.sampler import Problem, State, UpdateError
+from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
 
 __all__ = ["Scan", "compare_elements", "label", "normal_element", "read_scan"]
 
@@ -58,7 +58,7 @@ class Scan:
 class _Replay:
     """An update at one state as a function of its random numbers and the block's old value."""
 
-    problem: Problem
+    sampler: GibbsSampler
     name: str
     state: State
     recorder: Recorder
@@ -71,21 +71,25 @@ class _Replay:
         """Values that come out."""
         where = self.state
         if old is not None:
-            where = self.problem.place(where, self.name, old)
+            where = self.sampler.place(where, self.name, old)
         self.recorder.replay(u, self.script)
         try:
-            return self.problem.draw(self.name, where, self.recorder)
+            return self.sampler.draw(self.name, where, self.recorder)
         except Diverged:
-            raise Blind("draws a varying number of random numbers", kernel=True) from None
+            raise NotReplayable("draws a varying number of random numbers", kernel=True) from None
         except UpdateError as error:  # other numbers may lead out of the support
-            raise Blind(f"depends on its own current value and {error}", kernel=True) from error
+            raise NotReplayable(
+                f"depends on its own current value and {error}", kernel=True
+            ) from error
 
     def log_density(self) -> float:
         """Log density of the numbers of the last replay."""
         drawn = self.recorder.entries
         for now, then in zip(drawn, self.script, strict=False):
             if not all(map(np.array_equal, now.parameters, then.parameters)):
-                raise Blind("draws elements from shapes that depend on other elements", kernel=True)
+                raise NotReplayable(
+                    "draws elements from shapes that depend on other elements", kernel=True
+                )
         return self.recorder.log_density()
 
     def map(self) -> Map:
@@ -98,30 +102,30 @@ class _Replay:
         return Map(self.at, log_density, self.script, self.point, self.value, False, False)
 
 
-def _record(problem: Problem, name: str, state: State, recorder: Recorder) -> _Replay:
-    value, script, point = recorded(problem, name, state, recorder, kernel=True)
+def _record(sampler: GibbsSampler, name: str, state: State, recorder: Recorder) -> _Replay:
+    value, script, point = recorded(sampler, name, state, recorder, kernel=True)
     if recorder.discrete or len(point) != len(value):
         count = len(point) + recorder.discrete
-        raise Blind(
+        raise NotReplayable(
             f"depends on its own current value and uses {count} random numbers for a block of "
             f"{len(value)}",
             kernel=True,
         )
-    old = problem.value(state, name)
-    made = _Replay(problem, name, state, recorder, script, point, old, value)
+    old = sampler.value(state, name)
+    made = _Replay(sampler, name, state, recorder, script, point, old, value)
     if not np.array_equal(made.at(point), value):
-        raise Blind("gives another value for the same random numbers and the same state")
+        raise NotReplayable("gives another value for the same random numbers and the same state")
     return made
 
 
 def read_scan(
-    problem: Problem, name: str, state: State, other: Array, recorder: Recorder
+    sampler: GibbsSampler, name: str, state: State, other: Array, recorder: Recorder
 ) -> tuple[Scan, Map]:
     """Find the order in which an update draws the elements of its block.
 
     Parameters
     ----------
-    problem, name, state
+    sampler, name, state
         What is checked, and where.
     other
         Another value of the block.
@@ -135,10 +139,10 @@ def read_scan(
 
     Raises
     ------
-    Blind
+    NotReplayable
         If elements are not drawn one at a time, or one depends on its own old value.
     """
-    made = _record(problem, name, state, recorder)
+    made = _record(sampler, name, state, recorder)
     bumped = np.array([made.at(made.point + row) for row in np.eye(len(made.point))])
     J = (bumped - made.value).T
     number = _pair(np.abs(J.T) > _MOVED * np.abs(J.T).max(axis=0))
@@ -148,20 +152,20 @@ def read_scan(
     # number of its own.
     own = J[np.arange(len(J)), number]
     if not (np.isfinite(J).all() and (own != 0).all()):
-        raise Blind("gives the same value for different random numbers")
+        raise NotReplayable("gives the same value for different random numbers")
     back: Array = np.asarray(np.linalg.inv(J[:, number]), dtype=float)
     new = np.abs(back * own) > _MOVED
     np.fill_diagonal(new, False)
     old = np.array([_moved(made, back, number, i, other[i]) for i in range(len(J))]).T
     if old.diagonal().any():
-        shown = label(problem, name, int(np.argmax(old.diagonal())))
-        raise Blind(f"draws {shown} given its own current value", kernel=True)
+        shown = label(sampler, name, int(np.argmax(old.diagonal())))
+        raise NotReplayable(f"draws {shown} given its own current value", kernel=True)
     # i before j if j uses the new value of i, and j before i if it uses the old one.
     order = _sorted(new | old.T, number)
     if order is None:
         order = _sorted(new, number)
     if order is None:
-        raise Blind("draws elements of the block jointly", kernel=True)
+        raise NotReplayable("draws elements of the block jointly", kernel=True)
     place = np.argsort(order)
     stale = {
         j: tuple(int(i) for i in np.flatnonzero(old[j]) if place[i] < place[j])
@@ -171,7 +175,7 @@ def read_scan(
 
 
 def compare_elements(
-    problem: Problem, name: str, state: State, scan: Scan, recorder: Recorder
+    sampler: GibbsSampler, name: str, state: State, scan: Scan, recorder: Recorder
 ) -> list[Comparison]:
     """Compare the density of each element with log_joint, given new values before, old after.
 
@@ -182,10 +186,10 @@ def compare_elements(
 
     Raises
     ------
-    Blind
+    NotReplayable
         If the numbers cannot be followed.
     """
-    made = _record(problem, name, state, recorder)
+    made = _record(sampler, name, state, recorder)
     mixed = made.old.copy()
     made.at(made.point)
     base = made.log_density()
@@ -199,14 +203,14 @@ def compare_elements(
             values[r] = made.at(u)[j] if r else made.value[j]
             log_q[r] = made.log_density() if r else base
             mixed[j] = values[r]
-            log_p[r] = problem.joint_at(state, name, mixed)
+            log_p[r] = sampler.joint_at(state, name, mixed)
         steps = np.diff(values) / np.diff((0.0, *_SHIFTS))
         # Of a straight line the slope cancels.
         bent = abs(steps[0] - steps[1]) > 1e-9 * (np.abs(steps).max() + np.abs(values).max())
         if bent or not recorder.normal_only:
             slopes = np.array([derivative(made.at, u, axis)[j] for u in points])
             if (np.sign(slopes) != np.sign(slopes[0])).any() or not slopes.all():
-                raise Blind("folds its random numbers: different ones give the same value")
+                raise NotReplayable("folds its random numbers: different ones give the same value")
             log_q -= np.log(np.abs(slopes))
         mixed[j] = made.value[j]
         found[j] = compared(log_q, log_p)
@@ -214,10 +218,10 @@ def compare_elements(
 
 
 def normal_element(
-    problem: Problem, name: str, state: State, scan: Scan, j: int, recorder: Recorder
+    sampler: GibbsSampler, name: str, state: State, scan: Scan, j: int, recorder: Recorder
 ) -> tuple[Array, Array] | None:
     """Mean and SD of one element, by the update and by log_joint; None unless both are normal."""
-    made = _record(problem, name, state, recorder)
+    made = _record(sampler, name, state, recorder)
     if not recorder.normal_only:
         return None
     axis = np.eye(len(made.point))[scan.number[j]]
@@ -230,7 +234,7 @@ def normal_element(
     grid = mean + sd * np.arange(-2.0, 3.0)
     log_p = []
     for mixed[j] in grid:
-        log_p.append(problem.joint_at(state, name, mixed))
+        log_p.append(sampler.joint_at(state, name, mixed))
     if not np.isfinite(log_p).all():
         return None
     parabola = np.polyfit(np.arange(-2.0, 3.0), log_p, 2)
@@ -241,9 +245,9 @@ def normal_element(
     return np.array([mean, sd]), np.array([mean - sd * slope / (2 * bend), sd / np.sqrt(-2 * bend)])
 
 
-def label(problem: Problem, name: str, element: int) -> str:
+def label(sampler: GibbsSampler, name: str, element: int) -> str:
     """An element as the user would index it."""
-    where = np.unravel_index(element, np.shape(problem.state[name]))
+    where = np.unravel_index(element, np.shape(sampler.state[name]))
     return f"{name}[{', '.join(str(int(i)) for i in where)}]"
 
 
@@ -260,7 +264,7 @@ def _pair(moves: Array) -> Array:
 
     Raises
     ------
-    Blind
+    NotReplayable
         If no order of the elements makes the map triangular.
     """
     left = moves.copy()
@@ -268,7 +272,9 @@ def _pair(moves: Array) -> Array:
     for _ in range(len(moves)):
         single = np.flatnonzero((left.sum(axis=0) == 1) & (number < 0))
         if not single.size:
-            raise Blind("depends on its own current value and draws elements jointly", kernel=True)
+            raise NotReplayable(
+                "depends on its own current value and draws elements jointly", kernel=True
+            )
         number[single[0]] = int(np.argmax(left[:, single[0]]))
         left[number[single[0]]] = False
     return number
@@ -287,7 +293,7 @@ def _moved(made: _Replay, back: Array, number: Array, i: int, to: Any) -> Array:
             break
         u[number] += step
     else:
-        raise Blind(
+        raise NotReplayable(
             "depends on its own current value in a way that replay cannot undo", kernel=True
         )
     return np.asarray(np.abs(u - made.point)[number] > _MOVED + 100.0 * rounding)

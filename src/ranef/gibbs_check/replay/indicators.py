@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, Unseen, log_densities
-from ranef.gibbs_check.replay.update_map import Blind, Comparison, recorded
-from ranef.gibbs_check.sampler import Problem, State, UpdateError
+from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw, log_densities
+from ranef.gibbs_check.replay.update_map import Comparison, NotReplayable, recorded
+from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
 
 __all__ = ["compare_indicators", "scan_orders"]
 
@@ -30,7 +30,7 @@ _KERNEL = "depends on its own current value"
 class _Indicators:
     """An update of indicators at one state; `forced` numbers or values decide what comes out."""
 
-    problem: Problem
+    sampler: GibbsSampler
     name: str
     state: State
     recorder: Recorder
@@ -57,11 +57,11 @@ class _Indicators:
             ]
         self.recorder.replay(point, script)
         try:
-            return self.problem.draw(
-                self.name, self.problem.place(self.state, self.name, old), self.recorder
+            return self.sampler.draw(
+                self.name, self.sampler.place(self.state, self.name, old), self.recorder
             )
-        except (Diverged, Unseen, UpdateError):
-            raise Blind(f"{_KERNEL} and draws a varying number of random numbers") from None
+        except (Diverged, UnrecordedDraw, UpdateError):
+            raise NotReplayable(f"{_KERNEL} and draws a varying number of random numbers") from None
 
     def log_odds(
         self, forced: Array, old: Array, t: int, j: int, due: float, limit: float
@@ -93,9 +93,9 @@ class _Indicators:
         return (-_END, _END) if self.uniform else (0.0, 1.0)
 
 
-def _record(problem: Problem, name: str, state: State, recorder: Recorder) -> _Indicators:
-    value, script, point = recorded(problem, name, state, recorder, kernel=True)
-    old = problem.value(state, name)
+def _record(sampler: GibbsSampler, name: str, state: State, recorder: Recorder) -> _Indicators:
+    value, script, point = recorded(sampler, name, state, recorder, kernel=True)
+    old = sampler.value(state, name)
     counts = (len(point), recorder.discrete)
     alike = all(e.kind == "logit_beta" and np.all(np.array(e.parameters) == 1.0) for e in script)
     single = all(e.values.size == 1 for e in script)
@@ -104,15 +104,17 @@ def _record(problem: Problem, name: str, state: State, recorder: Recorder) -> _I
         or not set(np.append(value, old)) <= {0.0, 1.0}
         or not (alike if counts[0] else single)
     ):
-        raise Blind(f"{_KERNEL}, in whole numbers that are no zeros and ones drawn one at a time")
-    made = _Indicators(problem, name, state, recorder, script, point)
+        raise NotReplayable(
+            f"{_KERNEL}, in whole numbers that are no zeros and ones drawn one at a time"
+        )
+    made = _Indicators(sampler, name, state, recorder, script, point)
     if not np.array_equal(made.at(made.start, old), value):
-        raise Blind("gives another value for the same random numbers and the same state")
+        raise NotReplayable("gives another value for the same random numbers and the same state")
     return made
 
 
 def scan_orders(
-    problem: Problem, name: str, state: State, recorder: Recorder
+    sampler: GibbsSampler, name: str, state: State, recorder: Recorder
 ) -> tuple[Any, list[Any]]:
     """Number of each element, and orders in which an update may draw them.
 
@@ -121,23 +123,23 @@ def scan_orders(
 
     Raises
     ------
-    Blind
+    NotReplayable
         If elements are not drawn one at a time from one number each.
     """
-    made = _record(problem, name, state, recorder)
-    old = problem.value(state, name)
+    made = _record(sampler, name, state, recorder)
+    old = sampler.value(state, name)
     low, high = made.extremes()
     base = np.full(len(old), low)
     first = made.at(base, old)
     if not np.array_equal(made.at(base, 1.0 - old), first):  # a step that proposes to flip
-        raise Blind(_KERNEL)
+        raise NotReplayable(_KERNEL)
     number = np.full(len(old), -1)
     for t in range(len(old)):
         moved = np.flatnonzero(
             made.at(np.where(np.arange(len(old)) == t, high, base), old) != first
         )
         if len(moved) != 1 or number[moved[0]] >= 0:
-            raise Blind(f"{_KERNEL} and draws elements jointly")
+            raise NotReplayable(f"{_KERNEL} and draws elements jointly")
         number[moved[0]] = t
     in_time = np.argsort(number)
     if all(e.values.size == 1 for e in made.script):
@@ -146,7 +148,7 @@ def scan_orders(
 
 
 def compare_indicators(
-    problem: Problem, name: str, state: State, number: Any, order: Any, recorder: Recorder
+    sampler: GibbsSampler, name: str, state: State, number: Any, order: Any, recorder: Recorder
 ) -> list[Comparison]:
     """Compare the log odds of each element with log_joint, given new values before, old after.
 
@@ -157,14 +159,14 @@ def compare_indicators(
 
     Raises
     ------
-    Blind
+    NotReplayable
         If an element depends on its own old value.
     """
-    made = _record(problem, name, state, recorder)
-    own = problem.value(state, name)
+    made = _record(sampler, name, state, recorder)
+    own = sampler.value(state, name)
     found: list[Comparison | None] = [None] * len(own)
     for old in (own, 1.0 - own):  # what is stale differs from what is new in one of the two
-        if not np.isfinite(problem.joint_at(state, name, old)):
+        if not np.isfinite(sampler.joint_at(state, name, old)):
             continue
         mixed, value = old.copy(), made.at(made.start, old)
         # Numbers at their ends: whatever is old, the new values of the other elements stay.
@@ -176,19 +178,19 @@ def compare_indicators(
             log_p = np.empty(2)
             for bit in (0, 1):
                 mixed[j] = bit
-                log_p[bit] = problem.joint_at(state, name, mixed)
+                log_p[bit] = sampler.joint_at(state, name, mixed)
             mixed[j] = value[j]
             due = float(log_p[1] - log_p[0])
             limit = _NEAR * (1.0 + abs(due)) + 1e-12 * float(np.abs(log_p).max())
             limit += 1e-15 * float(np.exp(min(abs(due), _END)))  # p near one is rounded
             if not abs(due) < _END - 1.0:
-                raise Blind(f"{_KERNEL}, and draws values of probability zero to rounding")
+                raise NotReplayable(f"{_KERNEL}, and draws values of probability zero to rounding")
             odds = made.log_odds(held, old, int(number[j]), j, due, limit)
             gap = abs(odds - due)
             if gap > limit:
                 turned = np.where(np.arange(len(old)) == j, 1.0 - old, old)
                 if abs(made.log_odds(held, turned, int(number[j]), j, odds, limit) - odds) > 0:
-                    raise Blind(_KERNEL)
+                    raise NotReplayable(_KERNEL)
             now = Comparison(np.array([odds]), np.array([due]), gap, limit)
             before = found[j]
             if before is None or gap / limit > before.worst / before.limit:

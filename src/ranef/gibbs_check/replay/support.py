@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.gibbs_check.recorder import Entry, Recorder
     from ranef.gibbs_check.replay.update_map import Map
-    from ranef.gibbs_check.sampler import Problem, State
+    from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["off_surface", "outside", "wrong_outcomes"]
 
@@ -36,12 +36,12 @@ _WIDE = 5
 _DEPTH = 20.0
 
 
-def outside(problem: Problem, name: str, state: State, made: Map) -> bool:
+def outside(sampler: GibbsSampler, name: str, state: State, made: Map) -> bool:
     """Whether an update draws where log_joint is not finite, with each number in its tails.
 
     Parameters
     ----------
-    problem, name, state
+    sampler, name, state
         What is checked, and where.
     made
         The update at this state as a function of its random numbers.
@@ -50,30 +50,30 @@ def outside(problem: Problem, name: str, state: State, made: Map) -> bool:
     -------
     bool
     """
-    if name in problem.discrete:
+    if name in sampler.discrete:
         return False
     ends = np.array([_tails(e, i) for e in made.script for i in range(e.values.size)])
     points = list(ends.T)
-    if not made.diagonal or any(_is_outside(problem, name, state, made, p) for p in points):
+    if not made.diagonal or any(_is_outside(sampler, name, state, made, p) for p in points):
         k = min(len(ends), _MOST)
         moved = [np.where(np.arange(len(ends)) == i, ends.T, made.point) for i in range(k)]
         points = list(np.concatenate(moved))
     else:
         return False
-    return any(_is_outside(problem, name, state, made, point) for point in points)
+    return any(_is_outside(sampler, name, state, made, point) for point in points)
 
 
-def _is_outside(problem: Problem, name: str, state: State, made: Map, point: Array) -> bool:
+def _is_outside(sampler: GibbsSampler, name: str, state: State, made: Map, point: Array) -> bool:
     """Whether log_joint is not finite at what given random numbers make."""
     try:
         value = made.at(point)
     except UpdateError:
         return False
     # What underflows to zero is no value outside the support.
-    return bool((value != 0).all()) and problem.joint_at(state, name, value) == -np.inf
+    return bool((value != 0).all()) and sampler.joint_at(state, name, value) == -np.inf
 
 
-def off_surface(problem: Problem, name: str, states: list[State], maps: list[Map]) -> str:
+def off_surface(sampler: GibbsSampler, name: str, states: list[State], maps: list[Map]) -> str:
     """Say whether fewer random numbers than values tie values that log_joint leaves free.
 
     A covariance matrix is symmetric, probabilities sum to one, effects may sum to zero and some
@@ -81,7 +81,7 @@ def off_surface(problem: Problem, name: str, states: list[State], maps: list[Map
 
     Parameters
     ----------
-    problem, name
+    sampler, name
         What is checked.
     states, maps
         Where, the user's own state first, and the update there as a function of its random numbers.
@@ -92,10 +92,10 @@ def off_surface(problem: Problem, name: str, states: list[State], maps: list[Map
         For people; empty where nothing is wrong.
     """
     last, k = maps[-1], len(maps[-1].point)
-    if name in problem.discrete or k >= len(last.value):
+    if name in sampler.discrete or k >= len(last.value):
         return ""
     J = jacobian(last.at, last.point, affine=last.affine)
-    start, drawn = problem.value(states[0], name), np.array([m.value for m in maps])
+    start, drawn = sampler.value(states[0], name), np.array([m.value for m in maps])
     size = np.abs(drawn).max()
     fixed = (np.abs(J).max(axis=1) <= 1e-12 * np.abs(J).max()) & (
         np.abs(drawn - start).max(axis=0) <= 1e-12 * size
@@ -111,7 +111,7 @@ def off_surface(problem: Problem, name: str, states: list[State], maps: list[Map
     away = np.where(free, np.random.default_rng(1).standard_normal(len(free)), 0.0)
     away -= base @ (base.T @ away)
     for state, made in zip(states, maps, strict=True):
-        if problem.joint_at(state, name, made.value + 1e-4 * size * away) == -np.inf:
+        if sampler.joint_at(state, name, made.value + 1e-4 * size * away) == -np.inf:
             return ""
     return (
         f"draws {k} random number{'s' if k > 1 else ''} for {len(last.value)} values: some of them "
@@ -119,12 +119,14 @@ def off_surface(problem: Problem, name: str, states: list[State], maps: list[Map
     )
 
 
-def wrong_outcomes(problem: Problem, name: str, state: State, made: Map, recorder: Recorder) -> str:
+def wrong_outcomes(
+    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder
+) -> str:
     """Go through the outcomes of each discrete random number and compare with log_joint.
 
     Parameters
     ----------
-    problem, name, state
+    sampler, name, state
         What is checked, and where.
     made
         The update at this state.
@@ -136,24 +138,24 @@ def wrong_outcomes(problem: Problem, name: str, state: State, made: Map, recorde
     str
         For people; empty where nothing is wrong.
     """
-    if name not in problem.discrete:
+    if name not in sampler.discrete:
         return ""
     made.at(made.point)
-    base_q, base_p = recorder.log_density(), problem.joint_at(state, name, made.value)
+    base_q, base_p = recorder.log_density(), sampler.joint_at(state, name, made.value)
     tried = 0
     for e, entry in enumerate(made.script):
         for i in range(entry.values.size):
             tried += 1
             if tried > _MOST:
                 return ""
-            told = _outcomes_of(problem, name, state, made, recorder, (e, i), (base_q, base_p))
+            told = _outcomes_of(sampler, name, state, made, recorder, (e, i), (base_q, base_p))
             if told:
                 return told
     return ""
 
 
 def _outcomes_of(
-    problem: Problem,
+    sampler: GibbsSampler,
     name: str,
     state: State,
     made: Map,
@@ -172,7 +174,7 @@ def _outcomes_of(
         script[e] = script[e]._replace(values=values)
         recorder.replay(made.point, script)
         try:
-            value = problem.draw(name, state, recorder)
+            value = sampler.draw(name, state, recorder)
             with np.errstate(divide="ignore"):
                 log_q = recorder.log_density() - base[0]
         except (UpdateError, Diverged):
@@ -184,7 +186,7 @@ def _outcomes_of(
             element = int(moved[0])
             if log_q > -np.inf:
                 reached.add(int(value[element]))
-        log_p = problem.joint_at(state, name, value) - base[1]
+        log_p = sampler.joint_at(state, name, value) - base[1]
         where = f"{value[element]:g}" if len(moved) else ""
         if log_q == -np.inf:
             if len(moved) and log_p > -_DEPTH:
@@ -198,11 +200,11 @@ def _outcomes_of(
                 f"draws {where} {share[0]:.3g} times as often as {made.value[element]:g}; "
                 f"log_joint implies {share[1]:.3g} times"
             )
-    return _beyond(problem, name, state, made, element, reached, made.script[e].kind)
+    return _beyond(sampler, name, state, made, element, reached, made.script[e].kind)
 
 
 def _beyond(
-    problem: Problem,
+    sampler: GibbsSampler,
     name: str,
     state: State,
     made: Map,
@@ -214,17 +216,17 @@ def _beyond(
     if kind not in ("categorical", "binomial") or element < 0:
         return ""
     reached = reached | {int(made.value[element])}
-    top = problem.joint_at(state, name, made.value)
+    top = sampler.joint_at(state, name, made.value)
     # What the user's own state holds is in the support for certain; what comes next to a few
     # values, beside an indicator of 0 and 1, say, may be none of log_joint's business.
-    near = {int(v) for v in problem.value(problem.state, name)}
+    near = {int(v) for v in sampler.value(sampler.state, name)}
     if len(reached) >= _WIDE:
         near |= {min(reached) - 1, max(reached) + 1} | set(range(min(reached), max(reached)))
     # Below zero an index would count from the end.
     for candidate in sorted(c for c in near - reached if c >= 0 or min(reached) < 0):
         value = made.value.copy()
         value[element] = candidate
-        if problem.joint_at(state, name, value) > top - _DEPTH:
+        if sampler.joint_at(state, name, value) > top - _DEPTH:
             return f"never draws {candidate}, where log_joint goes on"
     return ""
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, Unseen
-from ranef.gibbs_check.sampler import Problem, State, UpdateError, copied
+from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw
+from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError, copied
 
 __all__ = ["Composition", "SweepError", "read_sweep", "run_sweep"]
 
@@ -55,7 +55,7 @@ class Composition:
 
 
 def run_sweep(
-    problem: Problem, sweep: Callable[..., Any], state: State, rng: np.random.Generator
+    sampler: GibbsSampler, sweep: Callable[..., Any], state: State, rng: np.random.Generator
 ) -> State:
     """Run the user's sweep on a copy of the state.
 
@@ -64,11 +64,11 @@ def run_sweep(
     SweepError
         If it raises or returns no state of the same names and shapes.
     """
-    more = () if problem.data is None else (problem.data,)
+    more = () if sampler.data is None else (sampler.data,)
     try:
         with np.errstate(all="ignore"):
             result = sweep(copied(state), *more, rng)
-    except (Unseen, Diverged):
+    except (UnrecordedDraw, Diverged):
         raise
     except Exception as error:
         raise SweepError(f"raises {type(error).__name__}: {error}") from error
@@ -90,7 +90,7 @@ def run_sweep(
 
 
 def read_sweep(
-    problem: Problem, sweep: Callable[..., Any], state: State, recorder: Recorder
+    sampler: GibbsSampler, sweep: Callable[..., Any], state: State, recorder: Recorder
 ) -> Composition:
     """Find the order of updates, and stale values, that give what a sweep gives.
 
@@ -107,10 +107,10 @@ def read_sweep(
     """
     recorder.record()
     try:
-        result = run_sweep(problem, sweep, state, recorder)
-    except Unseen:
-        return Composition((), {}, (), tuple(problem.updates))
-    search = _Search(problem, state, result, list(recorder.entries), recorder)
+        result = run_sweep(sampler, sweep, state, recorder)
+    except UnrecordedDraw:
+        return Composition((), {}, (), tuple(sampler.updates))
+    search = _Search(sampler, state, result, list(recorder.entries), recorder)
     for stale in (False, True):  # whole numbers match by chance: fresh values have precedence
         found = search.extend((), {}, 0, stale_too=stale)
         if found is not None:
@@ -130,7 +130,7 @@ class _Outcome(NamedTuple):
 class _Search:
     """Search over orders, position by position; what failed and what was drawn is kept."""
 
-    problem: Problem
+    sampler: GibbsSampler
     old: State
     result: State
     entries: list[Entry]
@@ -147,7 +147,7 @@ class _Search:
         *,
         stale_too: bool,
     ) -> Composition | None:
-        left = [name for name in self.problem.updates if name not in order]
+        left = [name for name in self.sampler.updates if name not in order]
         if used == len(self.entries) and all(
             np.array_equal(self.result[n], self.old[n]) for n in left
         ):
@@ -162,7 +162,7 @@ class _Search:
             more = {**stale, name: kept} if kept else stale
             found = self.extend((*order, name), more, used + calls, stale_too=stale_too)
             # Whole numbers, and values without a draw, may come out the same by chance.
-            if found is not None or (calls and name not in self.problem.discrete):
+            if found is not None or (calls and name not in self.sampler.discrete):
                 return found
         self.failed.add(place)
         return None
@@ -213,11 +213,11 @@ class _Search:
         point = [e.values.ravel().astype(float) for e in script if e.values.dtype.kind == "f"]
         self.recorder.replay(np.concatenate(point) if point else np.empty(0), script)
         try:
-            value = self.problem.draw(name, state, self.recorder)
-        except (Diverged, Unseen, UpdateError):
+            value = self.sampler.draw(name, state, self.recorder)
+        except (Diverged, UnrecordedDraw, UpdateError):
             return _Outcome(b"", 0, False)
         drawn = self.recorder.entries
-        target = self.problem.value(self.result, name)
+        target = self.sampler.value(self.result, name)
         # Values of a beta or a Poisson come from the script: there the parameters tell.
         matches = _close(value, target) and all(
             _close(np.asarray(p), np.asarray(q))

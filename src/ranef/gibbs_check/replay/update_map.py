@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, Unseen
-from ranef.gibbs_check.sampler import Problem, State, UpdateError
+from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw
+from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
 
 __all__ = [
-    "Blind",
     "Comparison",
     "Map",
+    "NotReplayable",
     "compare",
     "compared",
     "derivative",
@@ -39,7 +39,7 @@ _TRIES = 50
 _ROUNDING = 1e-9
 
 
-class Blind(Exception):  # noqa: N818 - not an error: level 1 takes over
+class NotReplayable(Exception):  # noqa: N818 - not an error: level 1 takes over
     """Replay cannot give a density; `kernel` if the new value depends on the old one."""
 
     def __init__(self, reason: str, *, kernel: bool = False) -> None:
@@ -95,7 +95,7 @@ class Comparison:
 
 
 def read_map(
-    problem: Problem,
+    sampler: GibbsSampler,
     name: str,
     state: State,
     other: Array,
@@ -106,7 +106,7 @@ def read_map(
 
     Parameters
     ----------
-    problem, name, state
+    sampler, name, state
         What is checked, and where.
     other
         Another value of the block: a draw from the full conditional does not depend on the block's
@@ -118,37 +118,39 @@ def read_map(
 
     Raises
     ------
-    Blind
+    NotReplayable
         If the density cannot be had.
     """
-    value, script, point = recorded(problem, name, state, recorder)
+    value, script, point = recorded(sampler, name, state, recorder)
 
     def at(u: Array, where: State = state) -> Array:
         recorder.replay(u, script)
         try:
-            return problem.draw(name, where, recorder)
+            return sampler.draw(name, where, recorder)
         except Diverged:
-            raise Blind("draws a varying number of random numbers") from None
+            raise NotReplayable("draws a varying number of random numbers") from None
 
     def log_density(u: Array) -> float:
         at(u)
         return recorder.log_density()
 
     if not np.array_equal(at(point), value):
-        raise Blind("gives another value for the same random numbers and the same state")
-    if not np.array_equal(at(point, problem.place(state, name, other)), value):
-        raise Blind("depends on its own current value", kernel=True)
+        raise NotReplayable("gives another value for the same random numbers and the same state")
+    if not np.array_equal(at(point, sampler.place(state, name, other)), value):
+        raise NotReplayable("depends on its own current value", kernel=True)
     affine, diagonal = False, False
-    if name in problem.discrete:
+    if name in sampler.discrete:
         if len(point) or recorder.discrete != len(value):
-            raise Blind(f"makes {len(value)} whole numbers of {len(point)} continuous draws")
+            raise NotReplayable(
+                f"makes {len(value)} whole numbers of {len(point)} continuous draws"
+            )
     else:
         if recorder.discrete or len(point) > len(value):
-            raise Blind(
+            raise NotReplayable(
                 f"uses {len(point) + recorder.discrete} random numbers for a block of {len(value)}"
             )
         if not len(point):
-            raise Blind("draws nothing from rng")
+            raise NotReplayable("draws nothing from rng")
         affine = recorder.normal_only and _is_affine(at, point, value)
         # At each state anew: what one element draws may vanish at a symmetric start.
         diagonal = _is_diagonal(at, point, value)
@@ -158,34 +160,34 @@ def read_map(
 
 
 def recorded(
-    problem: Problem, name: str, state: State, recorder: Recorder, *, kernel: bool = False
+    sampler: GibbsSampler, name: str, state: State, recorder: Recorder, *, kernel: bool = False
 ) -> tuple[Array, list[Entry], Array]:
     """Run an update once: its value, the calls it made and their coordinates.
 
     Raises
     ------
-    Blind
+    NotReplayable
         If it draws in a way that is not written down; `kernel` goes along.
     """
     recorder.record()
     try:
-        value = problem.draw(name, state, recorder)
-    except Unseen as unseen:
-        raise Blind(f"draws by {unseen}", kernel=kernel) from None
+        value = sampler.draw(name, state, recorder)
+    except UnrecordedDraw as draw:
+        raise NotReplayable(f"draws by {draw}", kernel=kernel) from None
     return value, list(recorder.entries), recorder.coordinates()
 
 
 def compare(
-    problem: Problem, name: str, state: State, made: Map, recorder: Recorder, draws: int = 4
+    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder, draws: int = 4
 ) -> Comparison:
     """Compare log q with the log joint density at several draws of one block, the rest fixed.
 
     Raises
     ------
-    Blind
+    NotReplayable
         If the draws use different random numbers.
     """
-    _, log_q, log_p = draws_of(problem, name, state, made, recorder, draws)
+    _, log_q, log_p = draws_of(sampler, name, state, made, recorder, draws)
     return compared(log_q, log_p)
 
 
@@ -201,15 +203,15 @@ def compared(log_q: Array, log_p: Array) -> Comparison:
     return Comparison(delta_q, delta_p, float(np.abs(delta_q - delta_p).max()), limit)
 
 
-def missed(problem: Problem, name: str, state: State, made: Map) -> str:
+def missed(sampler: GibbsSampler, name: str, state: State, made: Map) -> str:
     """Look whether an element ends where log_joint goes on: ratios of densities do not show it.
 
     Only maps that are not affine can end anywhere. At the most extreme random numbers, of tail
     probability near 1e-16, a right density is far below its top.
     """
-    if not made.diagonal or made.affine or name in problem.discrete:
+    if not made.diagonal or made.affine or name in sampler.discrete:
         return ""
-    top = problem.joint_at(state, name, made.value)
+    top = sampler.joint_at(state, name, made.value)
     axis = np.eye(len(made.point))[0]
     for end in _ends(made.script[0]):
         try:
@@ -220,19 +222,19 @@ def missed(problem: Problem, name: str, state: State, made: Map) -> str:
         step = np.abs(near - made.value)[0] * np.sign(value[0] - made.value[0])
         beyond = value.copy()
         beyond[0] += 1e-3 * step
-        if problem.joint_at(state, name, beyond) > top - 20.0:
+        if sampler.joint_at(state, name, beyond) > top - 20.0:
             return f"never goes beyond {value[0]:.6g}, where log_joint goes on"
     return ""
 
 
 def draws_of(
-    problem: Problem, name: str, state: State, made: Map, recorder: Recorder, count: int
+    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder, count: int
 ) -> tuple[Array, Array, Array]:
     """Draw one block at a fixed state; values, log q and log joint of each, up to constants.
 
     Raises
     ------
-    Blind
+    NotReplayable
         If the draws use different random numbers.
     """
     pattern = [(e.kind, e.values.size) for e in made.script]
@@ -242,11 +244,11 @@ def draws_of(
     for r in range(count):
         for _ in range(_TRIES):
             recorder.record()
-            values[r] = problem.draw(name, state, recorder)
+            values[r] = sampler.draw(name, state, recorder)
             if recorder.signature != pattern:
-                raise Blind("draws a varying number of random numbers")
+                raise NotReplayable("draws a varying number of random numbers")
             # Gamma variables of small shape underflow to zero, where no density can be compared.
-            if name in problem.discrete or (values[r] != 0).all() or (made.value == 0).any():
+            if name in sampler.discrete or (values[r] != 0).all() or (made.value == 0).any():
                 break
         u = recorder.coordinates()
         log_q[r] = recorder.log_density()
@@ -254,7 +256,7 @@ def draws_of(
         if len(u) and not made.affine:
             base, log_volume = _log_volume(made, u, base)
             log_q[r] -= log_volume
-        log_p[r] = problem.joint_at(state, name, values[r])
+        log_p[r] = sampler.joint_at(state, name, values[r])
     return values, log_q, log_p
 
 
@@ -306,22 +308,22 @@ def _check_onto(
     """Make sure that each value comes from one point: else the density has several terms."""
     if diagonal and affine:
         if (at(point + 1.0) == value).any():
-            raise Blind("gives the same value for different random numbers")
+            raise NotReplayable("gives the same value for different random numbers")
         return
     if diagonal:
         values = np.array([at(point + shift) for shift in np.linspace(-3, 3, 7)])
         steps = np.sign(np.diff(values, axis=0))
         if (steps != steps[0]).any() or (steps == 0).any():
-            raise Blind("folds its random numbers: different ones give the same value")
+            raise NotReplayable("folds its random numbers: different ones give the same value")
         return
     J = jacobian(at, point, affine=affine)
     if np.linalg.matrix_rank(J) < len(point):
-        raise Blind("gives the same value for different random numbers")
+        raise NotReplayable("gives the same value for different random numbers")
     if len(point) == len(value) and not affine:
         sign = np.linalg.slogdet(J)[0]
         for factor in (-1.0, 0.5):
             if np.linalg.slogdet(jacobian(at, factor * point, affine=False))[0] != sign:
-                raise Blind("folds its random numbers: different ones give the same value")
+                raise NotReplayable("folds its random numbers: different ones give the same value")
 
 
 def jacobian(at: Callable[[Array], Array], point: Array, *, affine: bool) -> Array:
@@ -357,7 +359,7 @@ def _log_volume(made: Map, u: Array, base: Array | None) -> tuple[Array | None, 
     if base is None:
         base = np.linalg.qr(J)[0]
     elif not np.allclose(base @ (base.T @ J), J, rtol=1e-6, atol=1e-6 * np.abs(J).max()):
-        raise Blind(
+        raise NotReplayable(
             f"draws {J.shape[1]} random numbers for {J.shape[0]} values on a curved surface"
         )
     return base, 0.5 * float(np.linalg.slogdet(J.T @ J)[1])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.sampler import Problem, State
+from ranef.gibbs_check.sampler import GibbsSampler, State
 from ranef.gibbs_check.simulation.line_cdf import tabulate
 from ranef.gibbs_check.simulation.pit import coordinates_of
 from ranef.gibbs_check.states import structure
@@ -44,7 +44,7 @@ class InvarianceResult:
     where: str
 
 
-def functionals(problem: Problem, names: list[str]) -> Callable[[State], dict[str, float]]:
+def functionals(sampler: GibbsSampler, names: list[str]) -> Callable[[State], dict[str, float]]:
     """Summaries of a state: values, means, mean squares, and the pull of log_joint on each block.
 
     The pull is the derivative of the log joint density as a block moves, all elements in proportion
@@ -53,22 +53,22 @@ def functionals(problem: Problem, names: list[str]) -> Callable[[State], dict[st
     """
 
     def pull(state: State, name: str, here: float) -> float:
-        value = problem.value(state, name)
+        value = sampler.value(state, name)
         step = 1e-5 * (value if (value > 0).all() else np.ones_like(value))
-        return (problem.joint_at(state, name, value + step) - here) / 1e-5
+        return (sampler.joint_at(state, name, value + step) - here) / 1e-5
 
     def summarise(state: State) -> dict[str, float]:
-        here = problem.joint(state)
+        here = sampler.joint(state)
         out = {"log joint": here}
         for name in names:
-            value = problem.value(state, name)
+            value = sampler.value(state, name)
             if value.size == 1:
                 out[name] = float(value[0])
             else:
                 out[f"mean({name})"] = float(value.mean())
                 out[f"mean({name}²)"] = float((value**2).mean())
                 out[f"{name}[0]"], out[f"{name}[-1]"] = float(value[0]), float(value[-1])
-            if name not in problem.discrete and not structure(value, np.shape(state[name])):
+            if name not in sampler.discrete and not structure(value, np.shape(state[name])):
                 out[f"{name} given the rest"] = pull(state, name, here)
         return out
 
@@ -135,25 +135,25 @@ def before_after(
 
 
 def line_step(
-    problem: Problem, name: str, states: list[State], rng: np.random.Generator
+    sampler: GibbsSampler, name: str, states: list[State], rng: np.random.Generator
 ) -> Callable[[State], State]:
     """Exact Gibbs sweep over the elements of one block, each drawn by quadrature."""
-    coordinates = coordinates_of(problem, states, name)
-    scale = np.ones(problem.value(states[0], name).size)
+    coordinates = coordinates_of(sampler, states, name)
+    scale = np.ones(sampler.value(states[0], name).size)
 
     def sweep(state: State) -> State:
-        t = np.array(coordinates.inside(problem.value(state, name)))
+        t = np.array(coordinates.inside(sampler.value(state, name)))
         for i in range(t.size):
 
             def log_density(x: float, i: int = i) -> float:
                 moved = t.copy()
                 moved[i] = x
-                value = problem.joint_at(state, name, coordinates.outside(moved))
+                value = sampler.joint_at(state, name, coordinates.outside(moved))
                 return value + coordinates.log_jacobian(moved)
 
             line = tabulate(log_density, float(t[i]), float(scale[i]), 65)
             scale[i] = (line.nodes[-1] - line.nodes[0]) / 16
             t[i] = line.draw(rng)
-        return problem.place(state, name, coordinates.outside(t))
+        return sampler.place(state, name, coordinates.outside(t))
 
     return sweep

@@ -9,13 +9,13 @@ import numpy as np
 
 from ranef.common.array_types import Array
 
-__all__ = ["Endless", "Line", "tabulate"]
+__all__ = ["Line", "Unbounded", "tabulate"]
 
 # Log density below the top at which the tail is cut: e^-30 is far below what any test sees.
 _CUT = 30.0
 
 
-class Endless(Exception):  # noqa: N818 - not an error: it cannot be integrated on a line
+class Unbounded(Exception):  # noqa: N818 - not an error: it cannot be integrated on a line
     """A density goes on: it never falls off to one side, or rises again beyond a valley."""
 
 
@@ -62,7 +62,7 @@ def tabulate(
 
     Raises
     ------
-    Endless
+    Unbounded
         If the density does not fall off to one side.
     """
     top = log_density(start)
@@ -77,7 +77,7 @@ def tabulate(
                 break
             inside, step = outside, 2 * step
         else:
-            raise Endless
+            raise Unbounded
         ends.append((inside, outside))
     low, high = (_bisect(log_density, inside, outside, top) for inside, outside in ends)
     # Tails may be a thousand times wider than the bump: nodes are even in asinh of the distance

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.special import expit, log_expit, logit
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.sampler import Problem, State
-from ranef.gibbs_check.simulation.line_cdf import Endless, Line, tabulate
+from ranef.gibbs_check.sampler import GibbsSampler, State
+from ranef.gibbs_check.simulation.line_cdf import Line, Unbounded, tabulate
 from ranef.gibbs_check.states import is_positive
 
 __all__ = ["Coordinates", "PitResult", "coordinates_of", "one_step_pit"]
@@ -55,18 +55,18 @@ class Coordinates:
     log_jacobian: Callable[[Array], float]
 
 
-def coordinates_of(problem: Problem, states: list[State], name: str) -> Coordinates:
+def coordinates_of(sampler: GibbsSampler, states: list[State], name: str) -> Coordinates:
     """Choose log, logit or plain coordinates by where the log joint density is finite."""
-    value = problem.value(states[0], name)
-    if all(is_positive(problem, s, name) for s in states):
-        if (value < 1).all() and problem.joint_at(states[0], name, value + 1) == -np.inf:
+    value = sampler.value(states[0], name)
+    if all(is_positive(sampler, s, name) for s in states):
+        if (value < 1).all() and sampler.joint_at(states[0], name, value + 1) == -np.inf:
             return Coordinates(logit, expit, lambda t: float((log_expit(t) + log_expit(-t)).sum()))
         return Coordinates(np.log, np.exp, lambda t: float(t.sum()))
     return Coordinates(np.asarray, np.asarray, lambda t: 0.0)  # noqa: ARG005
 
 
 def one_step_pit(
-    problem: Problem,
+    sampler: GibbsSampler,
     name: str,
     states: list[State],
     rng: np.random.Generator,
@@ -78,7 +78,7 @@ def one_step_pit(
 
     Parameters
     ----------
-    problem, name
+    sampler, name
         What is checked.
     states
         States to fix the rest at.
@@ -96,10 +96,10 @@ def one_step_pit(
     """
     from scipy.stats import kstest
 
-    size = problem.value(states[0], name).size
+    size = sampler.value(states[0], name).size
     looks = _LOOKS_SCALAR if size == 1 else _LOOKS_VECTOR
     tests = 2 * len(states) * len(looks)
-    transforms = [_Transform(problem, name, s, states, rng) for s in states]
+    transforms = [_Transform(sampler, name, s, states, rng) for s in states]
     uniform: list[Array] = [np.empty(0) for _ in states]
     best, note, used = 1.0, "", 0
     for look in looks:
@@ -135,25 +135,25 @@ class _Transform:
 
     def __init__(
         self,
-        problem: Problem,
+        sampler: GibbsSampler,
         name: str,
         state: State,
         states: list[State],
         rng: np.random.Generator,
     ) -> None:
-        self.problem, self.name, self.state, self.rng = problem, name, state, rng
-        self.discrete, self.broken = name in problem.discrete, False
-        seen = np.array([problem.draw(name, state, rng) for _ in range(200)])
+        self.sampler, self.name, self.state, self.rng = sampler, name, state, rng
+        self.discrete, self.broken = name in sampler.discrete, False
+        seen = np.array([sampler.draw(name, state, rng) for _ in range(200)])
         self.line: Line | None = None
         self.table: tuple[Array, Array] | None = None
         if self.discrete:
             # With what the user's own state holds: an update may never get there.
-            own = np.unique(problem.value(problem.state, name))
+            own = np.unique(sampler.value(sampler.state, name))
             self.seen = [np.union1d(column, own) for column in seen.T]
             if seen.shape[1] == 1:
                 self.table = self._table(seen[0], 0)
             return
-        self.coordinates = coordinates_of(problem, states, name)
+        self.coordinates = coordinates_of(sampler, states, name)
         with np.errstate(invalid="ignore", divide="ignore"):
             inside = np.array([self.coordinates.inside(v) for v in seen])
         if not np.isfinite(inside).all():
@@ -166,23 +166,23 @@ class _Transform:
         if seen.shape[1] == 1:
             start = float(center[0])
             if not np.isfinite(self._log(np.array([start]))):
-                start = float(self.coordinates.inside(problem.value(state, name))[0])
+                start = float(self.coordinates.inside(sampler.value(state, name))[0])
             self.line = tabulate(lambda t: self._log(np.array([t])), start, float(scale[0]), 513)
             self._refuse_other_bumps(inside[:, 0])
 
     def _refuse_other_bumps(self, seen: Array) -> None:
-        """Raise Endless if draws lie beyond the line where the density is as high as on it."""
+        """Raise Unbounded if draws lie beyond the line where the density is as high as on it."""
         assert self.line is not None
         nodes = self.line.nodes
         top = max(self._log(np.array([t])) for t in nodes[:: len(nodes) // 32])
         for t in seen[(seen < nodes[0]) | (seen > nodes[-1])]:
             if self._log(np.array([t])) > top - 3.0:
-                raise Endless
+                raise Unbounded
 
     def _log(self, t: Array) -> float:
         value = self.coordinates.outside(t)
         more = self.coordinates.log_jacobian(t)
-        return self.problem.joint_at(self.state, self.name, value) + more
+        return self.sampler.joint_at(self.state, self.name, value) + more
 
     def _table(self, value: Array, i: int) -> tuple[Array, Array]:
         """Probabilities of the values seen of one element, the others fixed."""
@@ -190,7 +190,7 @@ class _Transform:
         for candidate in self.seen[i]:
             moved = value.copy()
             moved[i] = candidate
-            logs.append(self.problem.joint_at(self.state, self.name, moved))
+            logs.append(self.sampler.joint_at(self.state, self.name, moved))
         weight = np.exp(np.array(logs) - max(logs))
         return self.seen[i], weight / weight.sum()
 
@@ -214,8 +214,8 @@ class _Transform:
     def _update(self, kernel: bool) -> Array:
         state = self.state
         if kernel:
-            state = self.problem.place(state, self.name, self._exact())
-        return self.problem.draw(self.name, state, self.rng)
+            state = self.sampler.place(state, self.name, self._exact())
+        return self.sampler.draw(self.name, state, self.rng)
 
     def _along_a_line(self, t: Array) -> float:
         """Transform of a vector on a line through it, along an axis or at random."""
@@ -241,7 +241,7 @@ class _Transform:
 
     def _discrete(self, value: Array) -> float:
         """Randomised transform of one element, given that it is among the values seen."""
-        if not np.isfinite(self.problem.joint_at(self.state, self.name, value)):
+        if not np.isfinite(self.sampler.joint_at(self.state, self.name, value)):
             return np.nan
         for _ in range(100):
             i = int(self.rng.integers(value.size))
@@ -250,5 +250,5 @@ class _Transform:
             if len(here):
                 j = int(here[0])
                 return float(share[:j].sum() + self.rng.random() * share[j])
-            value = self.problem.draw(self.name, self.state, self.rng)
+            value = self.sampler.draw(self.name, self.state, self.rng)
         return np.nan
