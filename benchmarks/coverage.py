@@ -21,7 +21,7 @@ import pandas as pd
 import ranef as rf
 from ranef.answers.variance_components import fitted_variance, observed_rows, variance_parts
 from ranef.answers.variance_shares import bayes_r2, shares
-from ranef.calibration.simulate import draw_parameters, draw_response, with_response
+from ranef.calibration.simulate import sample_parameters, sample_response, with_response
 from ranef.common.progress import track
 from ranef.mixed_model.model import build_model
 from ranef.numerics.correlations import partial_correlations
@@ -65,8 +65,8 @@ def coverage(design, simulations, prob=0.95, draws=2000, seed=1):
     request = SamplerSettings(draws, 1, 0, (), False)
     held: dict[str, list[float]] = {}
     for _ in track(range(simulations), design):
-        truth = draw_parameters(model, rng)
-        y = draw_response(model, columns, truth, rng)
+        truth = sample_parameters(model, rng)
+        y = sample_response(model, columns, truth, rng)
         made = with_response(model, columns, y)
         sample = SAMPLERS["exact"](made, request, rng)
         tree = to_tree(made, sample, response=y, attributes={})

@@ -29,7 +29,7 @@ from ranef.calibration.exact_tests import band, holm, uniformity_p_value
 from ranef.calibration.from_truth import start_of
 from ranef.calibration.quantities import of_sample, quantities
 from ranef.calibration.report import pattern
-from ranef.calibration.simulate import draw_parameters, draw_response, with_response
+from ranef.calibration.simulate import sample_parameters, sample_response, with_response
 from ranef.calibration.workers import random_rank
 from ranef.samplers import SAMPLERS, nuts
 from ranef.samplers.gibbs import sampler, variance_steps
@@ -558,7 +558,7 @@ def test_backwards_the_steps_of_a_sweep_come_in_opposite_order(name, monkeypatch
 
     told = [step(i) for i in range(len(steps))]
     monkeypatch.setattr(sampler, "steps_of", lambda _: told)
-    truth = draw_parameters(inner, rng)
+    truth = sample_parameters(inner, rng)
     names = tuple(n for term in inner.parameters.terms for n in term.names)
     for backward in (False, True):
         start = start_of(inner, truth, backward=backward)
@@ -572,7 +572,7 @@ def test_backwards_the_steps_of_a_sweep_come_in_opposite_order(name, monkeypatch
 @pytest.mark.parametrize("method", ["gibbs", "nuts"])
 def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
     inner, rng = model_of(name).inner, np.random.default_rng(2)
-    truth = draw_parameters(inner, rng)
+    truth = sample_parameters(inner, rng)
     if method == "gibbs":
         # A sweep without steps gives back what went in.
         monkeypatch.setattr(sampler, "steps_of", lambda _: [])
@@ -690,8 +690,8 @@ def test_exact_pits_are_the_share_of_draws_below(name):
     model = model_of(name)
     rng = np.random.default_rng(1)
     for _ in range(3):
-        truth = draw_parameters(model.inner, rng)
-        y = draw_response(model.inner, model.columns, truth, rng)
+        truth = sample_parameters(model.inner, rng)
+        y = sample_response(model.inner, model.columns, truth, rng)
         fitted = with_response(model.inner, model.columns, y)
         request = SamplerSettings(40_000, 40_000, 0, ("1|g",), progress=False, moments=False)
         sample = SAMPLERS["exact"](fitted, request, rng)
@@ -713,8 +713,8 @@ def test_quantities_are_what_they_say():
     )  # fmt: skip
     inner, columns, frame = model.inner, model.columns, rows()
     rng = np.random.default_rng(2)
-    at = draw_parameters(inner, rng)
-    y = draw_response(inner, columns, at, rng)
+    at = sample_parameters(inner, rng)
+    y = sample_response(inner, columns, at, rng)
     made = {k: v[0] for k, v in quantities(inner, columns, y, at).items()}
     g, h, x, w = (frame[k].to_numpy() for k in "ghxw")
     intercept, slope, other = (at.effects[k][0] for k in ("1|g", "x|g", "1|h"))
@@ -728,7 +728,7 @@ def test_quantities_are_what_they_say():
     assert made["1|g[0]"] == intercept[0]
     assert made["x|g_corr"] == r
     # Simulated effects have the covariance, residuals the SD.
-    many = [draw_parameters(inner, rng) for _ in range(400)]
+    many = [sample_parameters(inner, rng) for _ in range(400)]
     z = np.concatenate([m.effects["x|g"][0] / m.scales["x|g"] for m in many])
     assert abs(np.mean(z**2) - 1) < 4 * np.sqrt(2 / len(z))
     product = [m.effects["x|g"][0] * m.effects["1|g"][0] for m in many]

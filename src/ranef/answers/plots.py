@@ -9,7 +9,7 @@ import numpy as np
 
 from ranef.answers.shrinkage import raw_effects
 from ranef.common.arguments import mapping, number, share
-from ranef.common.figures import draw_rows, finish, panels, row_size, with_legend
+from ranef.common.figures import finish, panels, plot_rows, row_size, with_legend
 from ranef.errors import DataError, nearest
 from ranef.posterior.summary import effects_table
 
@@ -169,7 +169,7 @@ class FitPlots:
             reach = norm.ppf((1 + prob) / 2) * table["sd"].to_numpy()
             style = {} if named else {"markersize": 2, "linewidth": 0.6, **_FAINT}
             axis.axvline(0, color="0.4", linewidth=0.8)
-            draw_rows(axis, own, mean, mean - reach, mean + reach, **style)
+            plot_rows(axis, own, mean, mean - reach, mean + reach, **style)
             if not named:
                 axis.set_yticks([])
             count = "" if named else f" ({len(own):,} levels)"

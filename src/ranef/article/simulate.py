@@ -39,7 +39,7 @@ class _RNormals:
             "state": {"key": state[1:].astype(np.uint32), "pos": 624},
         }
 
-    def draw(self, n: int) -> Array:
+    def sample(self, n: int) -> Array:
         """Give the next n of R's `rnorm(n)`."""
         raw = np.asarray(self._bits.random_raw(2 * n), dtype=np.float64)
         tiny = 2.328306437080797e-10
@@ -92,6 +92,6 @@ def simulate(
     mean = number("mean", mean)
     normals = _RNormals(whole_number("seed", seed, -(2**31)))
     # R fills a matrix by columns.
-    E = math.sqrt(sigma2_e) * normals.draw(n * replicates).reshape(replicates, n).T
-    X = mean + math.sqrt(sigma2_x) * normals.draw(n)
+    E = math.sqrt(sigma2_e) * normals.sample(n * replicates).reshape(replicates, n).T
+    X = mean + math.sqrt(sigma2_x) * normals.sample(n)
     return np.ascontiguousarray(X[:, None] + E)

@@ -82,9 +82,9 @@ class Study:
         rows = []
         for result in self.results:
             for way in WAYS:
-                made: GibbsResult | ExactResult = getattr(result, way)
+                run: GibbsResult | ExactResult = getattr(result, way)
                 for parameter in ("sigma2_e", "sigma2_x"):
-                    values = made.draws[parameter].to_numpy().ravel()
+                    values = run.draws[parameter].to_numpy().ravel()
                     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
                     rows.append(
                         {
@@ -97,7 +97,7 @@ class Study:
                             "q025": low,
                             "q50": middle,
                             "q975": high,
-                            "seconds": made.seconds,
+                            "seconds": run.seconds,
                         }
                     )
         return pd.DataFrame(rows)
@@ -135,8 +135,8 @@ def study(
 
     Examples
     --------
-    >>> made = study([1], draws=500, progress=False)
-    >>> made.table["way"].unique().tolist()
+    >>> one = study([1], draws=500, progress=False)
+    >>> one.table["way"].unique().tolist()
     ['printed', 'corrected', 'corrected_mean', 'exact', 'exact_zero']
     """
     seed = whole_number("seed", seed, 0)

@@ -12,7 +12,7 @@ import numpy as np
 from ranef.calibration.exact_pit import exact_pit
 from ranef.calibration.from_truth import sample_from_truth
 from ranef.calibration.quantities import of_sample, quantities
-from ranef.calibration.simulate import draw_parameters, draw_response, with_response
+from ranef.calibration.simulate import sample_parameters, sample_response, with_response
 from ranef.common.arguments import brief, one_number
 from ranef.errors import DataError, nearest
 from ranef.samplers import SAMPLERS
@@ -91,8 +91,8 @@ class ModelExperiment:
     ) -> Comparison:
         """Simulate once, fit with as many chains as draws, and keep the last draw of each."""
         model, columns = self.model, self.columns
-        truth = draw_parameters(model, simulating)
-        y = draw_response(model, columns, truth, simulating)
+        truth = sample_parameters(model, simulating)
+        y = sample_response(model, columns, truth, simulating)
         fitted = with_response(model, columns, y)
         if self.start == "truth":
             sample = sample_from_truth(fitted, self.method, truth, draws, self.warmup, fitting)
@@ -169,8 +169,8 @@ class OwnExperiment:
                 raise DataError(
                     f"The fit gives {name!r}, which the simulation does not. {nearest(name, truth)}"
                 )
-        made = {k: _thin(k, v, draws) for k, v in fitted.items()}
-        for name, values in made.items():
+        thinned = {k: _thin(k, v, draws) for k, v in fitted.items()}
+        for name, values in thinned.items():
             if values.shape[1:] != truth[name].shape:
                 raise DataError(
                     f"Draws of {name!r} have shape {values.shape[1:]}, its true value "
@@ -178,7 +178,7 @@ class OwnExperiment:
                 )
         flat_truth: dict[str, float] = {}
         flat_draws: dict[str, Array] = {}
-        for name, values in made.items():
+        for name, values in thinned.items():
             for place in np.ndindex(truth[name].shape):
                 label = f"{name}[{', '.join(map(str, place))}]" if place else name
                 flat_truth[label] = float(truth[name][place])
@@ -186,7 +186,7 @@ class OwnExperiment:
         if self.log_likelihood is not None:
             of, name = self.log_likelihood, "log_likelihood"
             flat_truth[name] = one_number(name, of({k: truth[k][()] for k in truth}, data))
-            rows = [{k: v[i] for k, v in made.items()} for i in range(draws)]
+            rows = [{k: v[i] for k, v in thinned.items()} for i in range(draws)]
             flat_draws[name] = np.array([one_number(name, of(row, data)) for row in rows])
         return Comparison(flat_truth, flat_draws, {})
 
@@ -198,14 +198,15 @@ class OwnExperiment:
         return {k: _name(f) for k, f in functions.items() if f is not None}
 
 
-def _arrays(giver: str, made: Any) -> dict[str, Array]:
+def _arrays(giver: str, values: Any) -> dict[str, Array]:
     """Read what a user's function gave by name."""
-    if not isinstance(made, Mapping) or not made:
+    if not isinstance(values, Mapping) or not values:
         raise DataError(
-            f"{giver} gave {brief(made)}; numbers or arrays by name are expected, e.g. {{'mu': …}}."
+            f"{giver} gave {brief(values)}; numbers or arrays by name are expected, e.g. "
+            "{'mu': …}."
         )
     out = {}
-    for name, value in made.items():
+    for name, value in values.items():
         try:
             out[str(name)] = np.asarray(value, dtype=float)
         except (TypeError, ValueError):

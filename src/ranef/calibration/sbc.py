@@ -153,22 +153,22 @@ def calibrate(
     if start == "truth":
         _check_chain(model, method, warmup)
     experiment = _experiment(model, method, start, warmup, simulate, log_likelihood)
-    given = experiment.description() | {"draws": draws}
-    state = _begin(given, seed, file).resized(simulations)
+    settings = experiment.description() | {"draws": draws}
+    state = _begin(settings, seed, file).resized(simulations)
     entropy = int(state.settings["seed"])
     todo = [int(i) for i in np.flatnonzero(~state.done[:simulations])]
     fresh = []
     saved = time.perf_counter()
-    made = run_simulations(experiment, entropy, todo, draws, processes)
+    outcomes = run_simulations(experiment, entropy, todo, draws, processes)
     try:
         for _ in track(todo, "Calibrating", show=progress):
-            fresh.append(next(made))
+            fresh.append(next(outcomes))
             if file is not None and time.perf_counter() - saved > _SAVE_EVERY:
                 state, fresh = state.with_outcomes(fresh), []
                 save_state(state, file)
                 saved = time.perf_counter()
     finally:
-        made.close()
+        outcomes.close()
         state = state.with_outcomes(fresh)
         if file is not None:
             save_state(state, file)
@@ -229,16 +229,16 @@ def _check_chain(model: Any, method: str, warmup: int) -> None:
         raise DataError("warmup is 0; with start='truth' at least 1 is expected.")
 
 
-def _begin(given: dict[str, Any], seed: Seed, file: str | os.PathLike[str] | None) -> State:
+def _begin(settings: dict[str, Any], seed: Seed, file: str | os.PathLike[str] | None) -> State:
     """Read the checkpoint if there is one and it belongs to this calibration, else start afresh."""
     if file is None or not Path(file).exists():
-        state = State.empty(given | {"seed": _entropy(seed)})
+        state = State.empty(settings | {"seed": _entropy(seed)})
         if file is not None:
             # Before the work whose result is to be written.
             save_state(state, file)
         return state
     state = load_state(file)
-    wanted = given | {"seed": state.settings.get("seed") if seed is None else _entropy(seed)}
+    wanted = settings | {"seed": state.settings.get("seed") if seed is None else _entropy(seed)}
     for name in wanted.keys() | state.settings.keys():
         if wanted.get(name) != state.settings.get(name):
             raise DataError(
@@ -253,6 +253,6 @@ def _entropy(seed: Seed) -> int:
     """Turn a seed into the number from which every simulation's streams come."""
     rng = generator(seed)
     if seed is None or isinstance(seed, (int, np.integer)):
-        made = np.random.SeedSequence(None if seed is None else int(seed)).entropy
-        return int(made)  # type: ignore[arg-type]
+        entropy = np.random.SeedSequence(None if seed is None else int(seed)).entropy
+        return int(entropy)  # type: ignore[arg-type]
     return int(rng.integers(2**63))

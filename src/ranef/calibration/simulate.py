@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["check_drawable", "draw_parameters", "draw_response", "with_response"]
+__all__ = ["check_drawable", "sample_parameters", "sample_response", "with_response"]
 
 
 def check_drawable(model: ModelSpec) -> None:
@@ -32,17 +32,17 @@ def check_drawable(model: ModelSpec) -> None:
     flat = set(model.names)
     improper = {name: text for name, text in model.improper().items() if name not in flat}
     if improper:
-        told = ", ".join(f"{text} on {name}" for name, text in improper.items())
+        stated = ", ".join(f"{text} on {name}" for name, text in improper.items())
         name = next(iter(improper))
         raise PriorError(
             f"Calibration draws standard deviations from their priors, and nothing can be drawn "
-            f"from an improper one ({told}); state a proper one, e.g. "
+            f"from an improper one ({stated}); state a proper one, e.g. "
             f"priors={{{name!r}: rf.half_t(10)}}.",
             parameter=name,
         )
 
 
-def draw_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
+def sample_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
     """Draw all parameters and effects once from the priors.
 
     Parameters
@@ -91,7 +91,7 @@ def draw_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
     return replace(bare, effects=effects)
 
 
-def draw_response(
+def sample_response(
     model: ModelSpec, columns: Rows, truth: Parameters, rng: np.random.Generator
 ) -> Array:
     """Draw a response from the model at given parameters.
@@ -101,7 +101,7 @@ def draw_response(
     model, columns
         Design.
     truth
-        From `draw_parameters`.
+        From `sample_parameters`.
     rng
         Source of random numbers.
 

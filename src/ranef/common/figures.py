@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
 
 __all__ = [
-    "draw_rows",
     "finish",
     "interval_figure",
     "name_levels",
     "panels",
+    "plot_rows",
     "row_size",
     "shade_key",
     "with_legend",
@@ -64,9 +64,9 @@ def wrap(text: str, width: int) -> str:
     'Days per week|\nSubject_sigma'
     """
     lines: list[str] = []
-    for given in text.split("\n"):
+    for paragraph in text.split("\n"):
         line = ""
-        for word in _pieces(given, width):
+        for word in _pieces(paragraph, width):
             if line and len((line + word).rstrip()) > width:
                 lines.append(line.rstrip())
                 line = ""
@@ -113,7 +113,7 @@ def panels(
 
     columns = min(count, most)
     rows = -(-count // columns)
-    made: tuple[Figure, Any] = plt.subplots(
+    grid: tuple[Figure, Any] = plt.subplots(
         rows,
         columns,
         figsize=(size[0] * columns, size[1] * rows),
@@ -121,7 +121,7 @@ def panels(
         layout="constrained",
         **options,
     )
-    figure, axes = made
+    figure, axes = grid
     plt.close(figure)
     for axis in axes.ravel()[count:]:
         axis.set_visible(False)
@@ -144,7 +144,7 @@ def row_size(names: Sequence[str], each: float = 0.35) -> tuple[float, float]:
     return max(6.4, 5.2 + 0.085 * longest), max(height + 1.0, 1.7)
 
 
-def draw_rows(
+def plot_rows(
     axis: Axes, names: Sequence[str], middle: Array, low: Array, high: Array, **style: Any
 ) -> None:
     """Draw a point and an interval in each row, the first row at the bottom.
@@ -204,7 +204,7 @@ def interval_figure(
     if zero:
         axis.axvline(0, color="0.4", linewidth=0.8)
     ends = (np.asarray(values)[::-1] for values in (middle, low, high))
-    draw_rows(axis, names[::-1], *ends, markersize=6, linewidth=2)
+    plot_rows(axis, names[::-1], *ends, markersize=6, linewidth=2)
     if limits:
         axis.set_xlim(limits)
     axis.set_xlabel(xlabel)
@@ -254,7 +254,7 @@ def with_legend(figure: Figure, keys: Mapping[str, Any] | None = None, **options
     """
     if keys is None:
         found = [a.get_legend_handles_labels() for a in figure.axes if a.get_legend() is None]
-        keys = {label: artist for made in found for artist, label in zip(*made, strict=True)}
+        keys = {label: artist for pair in found for artist, label in zip(*pair, strict=True)}
     options = {"loc": "outside lower center", "frameon": False, **options}
     room = figure.get_figwidth() * figure.dpi
     labels = [wrap(label, int(10 * figure.get_figwidth())) for label in keys]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array
 
-__all__ = ["draw_gauge", "range_moments"]
+__all__ = ["plot_gauge", "range_moments"]
 
 _BARS = ("gauge R&R", "repeatability", "reproducibility", "part-to-part")
 _LIMITS = "control limits, 3 SD either side"
@@ -56,7 +56,7 @@ def range_moments(n: int) -> tuple[float, float]:
     return d2, float(np.sqrt(both.sum() * step**2 - d2**2))
 
 
-def draw_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str, str]) -> Figure:
+def plot_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str, str]) -> Figure:
     """Draw the usual six panels.
 
     Parameters

@@ -280,11 +280,11 @@ class GaugeStudy:
         -------
         matplotlib.figure.Figure
         """
-        from ranef.gauge.figure import draw_gauge
+        from ranef.gauge.figure import plot_gauge
 
         rows = self.fit.source.columns.rows
         assert rows is not None
-        return draw_gauge(self.table(), rows, self.names)
+        return plot_gauge(self.table(), rows, self.names)
 
     def __str__(self) -> str:
         """The usual table with intervals, and the probability of passing."""

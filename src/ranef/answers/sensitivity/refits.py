@@ -22,7 +22,7 @@ from ranef.answers.sensitivity.power_scaling import (
 from ranef.cells.cells import compress
 from ranef.cells.orthonormal import column_sizes
 from ranef.common.arguments import function, generator, names_list, share, whole_number
-from ranef.common.figures import draw_rows, panels, row_size, with_legend
+from ranef.common.figures import panels, plot_rows, row_size, with_legend
 from ranef.common.progress import track
 from ranef.common.random_streams import split_stream
 from ranef.errors import (
@@ -179,7 +179,7 @@ class Sensitivity:
             low, high = (part[c].to_numpy() for c in table.columns[[2, 4]])
             axis.axvspan(low[-1], high[-1], color="0.9", label=f"interval {FITTED}")
             label = f"median, {self.prob:.0%} interval under each prior"
-            draw_rows(axis, priors, part["median"].to_numpy(), low, high, label=label)
+            plot_rows(axis, priors, part["median"].to_numpy(), low, high, label=label)
             axis.set_xlabel(name)
         return with_legend(figure)
 
