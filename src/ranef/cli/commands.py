@@ -11,7 +11,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,17 +19,21 @@ from ranef.common.progress import status
 from ranef.errors import DataError, PriorError, RanefError
 from ranef.version import __version__
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 __all__ = ["main"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 _PRIOR_HELP = (
     "Prior of one parameter, repeatable: 'sigma=half_t(50)', "
     "'1|g=variance(invgamma(0.1, scale=1))', 'x=norm(0, 10)', 'x=flat'."
 )
-_CALIBRATION_FILES = ("calibration.csv", "calibration.png")
 _FIT_FILES = ("draws.nc", "summary.csv", "report.html")
-_GAUGE_FILES = ("gauge.csv", "gauge.png")
-_PLAN_FILES = ("plan.csv", "plan.png")
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_PATH = click.Path(path_type=Path)
+_COUNT = click.IntRange(min=1)
 
 
 class _Command(click.Command):
@@ -51,10 +55,31 @@ def cli() -> None:
 cli.command_class = _Command
 
 
+# -- options of several commands -----------------------------------------------------------------
+
+_file = click.argument("file", type=_PATH)
+_formula = click.argument("formula")
+_prior = click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
+_method = click.option(
+    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
+)
+_processes = click.option("--processes", type=_COUNT, default=1, show_default=True)
+_csv = click.option("--out", type=_PATH, default=None, help="CSV file to write; else printed.")
+
+
+def _seed(result: str) -> Callable[[_F], _F]:
+    """Option for the same random numbers."""
+    text = f"For the same {result} again."
+    return click.option("--seed", type=click.IntRange(min=0), default=None, help=text)
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
 @cli.command("fit")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("formula")
-@click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
+@_file
+@_formula
+@_prior
 @click.option("--se", default=None, metavar="COLUMN", help="Known standard errors, by row.")
 @click.option(
     "--aliased",
@@ -63,11 +88,9 @@ cli.command_class = _Command
     show_default=True,
     help="Fixed-effect columns that are combinations of others.",
 )
-@click.option(
-    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
-)
+@_method
 @click.option("--draws", type=click.IntRange(min=16), default=4000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
+@_seed("draws")
 @click.option(
     "--out",
     type=_FOLDER,
@@ -76,50 +99,28 @@ cli.command_class = _Command
     help="Folder for draws.nc, summary.csv and report.html.",
 )
 def fit_command(
-    file: Path,
-    formula: str,
-    priors: tuple[str, ...],
-    se: str | None,
-    aliased: str,
-    method: Literal["exact", "gibbs", "nuts"],
-    draws: int,
-    seed: int | None,
-    out: Path,
+    file: Path, formula: str, priors: tuple[str, ...], out: Path, **options: Any
 ) -> None:
     """Fit FORMULA to the CSV or Parquet FILE.
 
     Example: ranef fit Dyestuff.csv "Yield ~ 1 + (1|Batch)"
     """
     # Gibbs has a bar of its own, and a terminal holds one live line.
-    with status(f"Fitting {formula}") if method == "exact" else nullcontext():
+    with status(f"Fitting {formula}") if options["method"] == "exact" else nullcontext():
         from ranef.fitting.fit import fit
-        from ranef.report import check_writable, fit_page, write_files
+        from ranef.report import check_writable, fit_page
 
         check_writable(out, _FIT_FILES)
-        made = fit(
-            formula,
-            file,
-            priors=_priors(priors),
-            method=method,
-            draws=draws,
-            se=se,
-            aliased="drop" if aliased == "drop" else "refuse",
-            seed=seed,
-        )
-    click.echo(str(made))
+        result = fit(formula, file, priors=_priors(priors), **options)
+    click.echo(str(result))
     with status("Writing the report"):
-        written = write_files(
-            out,
-            dict(
-                zip(_FIT_FILES, (made.save, made.summary().to_csv(), fit_page(made)), strict=True)
-            ),
-        )
-    click.echo(f"\nWritten: {', '.join(map(str, written))}")
+        contents = (result.save, result.summary().to_csv(), fit_page(result))
+        _write(out, dict(zip(_FIT_FILES, contents, strict=True)))
 
 
 @cli.command("predict")
-@click.argument("draws", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("draws", type=_PATH)
+@click.argument("new", type=_PATH)
 @click.option(
     "--kind",
     type=click.Choice(["mean", "response"]),
@@ -141,44 +142,25 @@ def fit_command(
     show_default=True,
     help="Probability of the equal-tailed interval.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="CSV file to write; else printed."
-)
-def predict_command(
-    draws: Path,
-    new: Path,
-    kind: Literal["mean", "response"],
-    groups: Literal["conditional", "marginal", "new"],
-    interval: float,
-    seed: int | None,
-    out: Path | None,
-) -> None:
+@_seed("draws")
+@_csv
+def predict_command(draws: Path, new: Path, out: Path | None, **options: Any) -> None:
     """Predict the rows of the CSV or Parquet file NEW from DRAWS, which `ranef fit` wrote.
 
     Example: ranef predict ranef-out/draws.nc new.csv --groups new --out predictions.csv
     """
     with status(f"Reading {draws}"):
         from ranef.fitting.result import load
-        from ranef.report import write_files
 
         fit = load(draws)
-    made = fit.predict(new, kind, groups, interval, seed=seed)
-    text = made.full_table().to_csv(index=False)
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    write_files(out.parent, {out.name: text})
-    click.echo(f"Written: {out}")
+    _print_or_write(fit.predict(new, **options).full_table().to_csv(index=False), out)
 
 
 @cli.command("calibrate")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("formula")
-@click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
-@click.option(
-    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
-)
+@_file
+@_formula
+@_prior
+@_method
 @click.option(
     "--start",
     type=click.Choice(["own", "truth"]),
@@ -186,15 +168,13 @@ def predict_command(
     show_default=True,
     help="Where chains of gibbs and nuts begin; ten times faster from the truth.",
 )
-@click.option("--simulations", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option(
-    "--draws", type=click.IntRange(min=1), default=99, show_default=True, help="Of each posterior."
-)
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same ranks again.")
+@click.option("--simulations", type=_COUNT, default=1000, show_default=True)
+@click.option("--draws", type=_COUNT, default=99, show_default=True, help="Of each posterior.")
+@_processes
+@_seed("ranks")
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     default=None,
     help="File from which an interrupted run goes on.",
 )
@@ -205,14 +185,9 @@ def calibrate_command(
     file: Path,
     formula: str,
     priors: tuple[str, ...],
-    method: str,
-    start: str,
-    simulations: int,
-    draws: int,
-    processes: int,
-    seed: int | None,
     checkpoint: Path | None,
     out: Path | None,
+    **options: Any,
 ) -> int:
     """Check the sampler of FORMULA by simulation on the design of FILE.
 
@@ -222,31 +197,15 @@ def calibrate_command(
     """
     from ranef.calibration.sbc import calibrate
     from ranef.fitting.model import model
-    from ranef.report import check_writable, write_files
 
-    if out is not None:
-        check_writable(out, _CALIBRATION_FILES)
-    made = calibrate(
-        model(formula, file, priors=_priors(priors)),
-        simulations,
-        method=method,
-        start=start,
-        draws=draws,
-        processes=processes,
-        file=checkpoint,
-        seed=seed,
-    )
-    click.echo(str(made))
-    if out is not None:
-        table = made.table().to_csv()
-        picture = made.plot().savefig
-        files = dict(zip(_CALIBRATION_FILES, (table, picture), strict=True))
-        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
-    return 0 if made.passed else 1
+    show = _output("calibration", out)
+    result = calibrate(model(formula, file, priors=_priors(priors)), file=checkpoint, **options)
+    show(result)
+    return 0 if result.passed else 1
 
 
 @cli.command("gauge")
-@click.argument("file", type=click.Path(path_type=Path))
+@_file
 @click.argument("value")
 @click.argument("part")
 @click.argument("operator")
@@ -260,18 +219,10 @@ def calibrate_command(
     help="Prior on the SD of repeatability, operator, interaction or part, repeatable: "
     "'operator=half_t(0.2)'.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same draws again.")
+@_seed("draws")
 @click.option("--out", type=_FOLDER, default=None, help="Folder for gauge.csv and gauge.png.")
 def gauge_command(
-    file: Path,
-    value: str,
-    part: str,
-    operator: str,
-    tolerance: float | None,
-    study: float,
-    priors: tuple[str, ...],
-    seed: int | None,
-    out: Path | None,
+    file: Path, value: str, priors: tuple[str, ...], out: Path | None, **options: Any
 ) -> None:
     """Gauge R&R of the columns VALUE, PART and OPERATOR of FILE.
 
@@ -279,18 +230,10 @@ def gauge_command(
     """
     with status(f"Gauge R&R of {value}"):
         from ranef.gauge.study import gauge_rr
-        from ranef.report import check_writable, write_files
 
-        if out is not None:
-            check_writable(out, _GAUGE_FILES)
-        made = gauge_rr(
-            file, value, part, operator, tolerance, _priors(priors), study=study, seed=seed
-        )
-    click.echo(str(made))
-    if out is not None:
-        contents = (made.table().to_csv(), made.plot().savefig)
-        files = dict(zip(_GAUGE_FILES, contents, strict=True))
-        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
+        show = _output("gauge", out)
+        result = gauge_rr(file, value, priors=_priors(priors), **options)
+    show(result)
 
 
 @cli.command("plan")
@@ -302,11 +245,11 @@ def gauge_command(
 @click.option("--groups", default="5,10,20,40", show_default=True, help="Numbers to consider.")
 @click.option("--replicates", default="2,3,5,10", show_default=True, help="Numbers to consider.")
 @click.option("--assurance", type=float, default=0.8, show_default=True)
-@click.option("--simulations", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--simulations", type=_COUNT, default=200, show_default=True)
 @click.option("--cost-per-group", type=float, default=0.0, show_default=True)
 @click.option("--cost-per-measurement", type=float, default=1.0, show_default=True)
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="For the same plan again.")
+@_processes
+@_seed("plan")
 @click.option("--out", type=_FOLDER, default=None, help="Folder for plan.csv and plan.png.")
 def plan_command(goal: str, groups: str, replicates: str, out: Path | None, **options: Any) -> int:
     """Find how many groups and replicates reach GOAL.
@@ -317,22 +260,16 @@ def plan_command(goal: str, groups: str, replicates: str, out: Path | None, **op
     Example: ranef plan "icc width < 0.3" --sigma 1 --group-sd 0.8 --groups 10,20,40
     """
     from ranef.planning.designs import plan
-    from ranef.report import check_writable, write_files
 
-    if out is not None:
-        check_writable(out, _PLAN_FILES)
-    made = plan(
+    show = _output("plan", out)
+    result = plan(
         goal,
         groups=_whole_numbers("--groups", groups),
         replicates=_whole_numbers("--replicates", replicates),
         **options,
     )
-    click.echo(str(made))
-    if out is not None:
-        contents = (made.table().to_csv(), made.plot().savefig)
-        files = dict(zip(_PLAN_FILES, contents, strict=True))
-        click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
-    return 0 if made.recommended else 1
+    show(result)
+    return 0 if result.recommended else 1
 
 
 @cli.command("article")
@@ -353,15 +290,14 @@ def article_command(
     from ranef.article import study
     from ranef.article.story import tell
     from ranef.cli.console import print_study
-    from ranef.report import study_page, write_files
+    from ranef.report import study_page
 
-    made = study(None if scenario is None else [scenario], draws=draws, seed=seed)
-    print_study(made)
+    result = study(None if scenario is None else [scenario], draws=draws, seed=seed)
+    print_study(result)
     if scenario is not None:
-        click.echo("\n" + " ".join(tell(made.results[0])))
+        click.echo("\n" + " ".join(tell(result.results[0])))
     if out is not None:
-        (page,) = write_files(out, {"report.html": study_page(made)})
-        click.echo(f"\nWritten: {page}")
+        _write(out, {"report.html": study_page(result)})
 
 
 def _check_article(scenario: int | None) -> None:
@@ -369,48 +305,69 @@ def _check_article(scenario: int | None) -> None:
     from ranef.article import SCENARIOS
     from ranef.article.check import check_article
 
-    for name, made in check_article(SCENARIOS[(scenario or 1) - 1].data()).items():
-        click.echo(f"The sampler, {name}\n\n{made}\n")
+    for name, report in check_article(SCENARIOS[(scenario or 1) - 1].data()).items():
+        click.echo(f"The sampler, {name}\n\n{report}\n")
 
 
 @cli.command("simulate")
-@click.option("--n", type=click.IntRange(min=1), default=100, show_default=True, help="Signals.")
-@click.option("--replicates", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--n", type=_COUNT, default=100, show_default=True, help="Signals.")
+@click.option("--replicates", type=_COUNT, default=2, show_default=True)
 @click.option("--sigma2-e", type=float, default=3.0, show_default=True, help="Noise variance.")
 @click.option("--sigma2-x", type=float, default=5.0, show_default=True, help="Signal variance.")
 @click.option("--mean", type=float, default=0.0, show_default=True, help="Mean of the signals.")
 @click.option("--seed", type=int, default=47403, show_default=True, help="As in R's set.seed.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="CSV file to write.")
-def simulate_command(
-    n: int,
-    replicates: int,
-    sigma2_e: float,
-    sigma2_x: float,
-    mean: float,
-    seed: int,
-    out: Path | None,
-) -> None:
+@_csv
+def simulate_command(out: Path | None, **options: Any) -> None:
     """Simulate the article's data as a CSV with columns signal, replicate and W."""
     from ranef.article import simulate
+
+    lines = ["signal,replicate,W"]
+    for i, row in enumerate(simulate(**options), 1):
+        lines += [f"{i},{j},{float(w)!r}" for j, w in enumerate(row, 1)]
+    _print_or_write("\n".join(lines) + "\n", out)
+
+
+# -- input and output ----------------------------------------------------------------------------
+
+
+def _output(name: str, out: Path | None) -> Callable[[Any], None]:
+    """Check a folder before the work; return what prints a result and writes table and figure."""
+    from ranef.report import check_writable
+
+    if out is not None:
+        check_writable(out, (f"{name}.csv", f"{name}.png"))
+
+    def show(result: Any) -> None:
+        click.echo(str(result))
+        if out is not None:
+            table, figure = result.table().to_csv(), result.plot().savefig
+            _write(out, {f"{name}.csv": table, f"{name}.png": figure})
+
+    return show
+
+
+def _write(out: Path, files: Mapping[str, str | Callable[[Path], None]]) -> None:
+    """Write files into a folder and say so."""
     from ranef.report import write_files
 
-    W = simulate(
-        n, replicates=replicates, sigma2_e=sigma2_e, sigma2_x=sigma2_x, mean=mean, seed=seed
-    )
-    lines = ["signal,replicate,W"]
-    lines += [f"{i + 1},{j + 1},{float(W[i, j])!r}" for i in range(n) for j in range(replicates)]
-    text = "\n".join(lines) + "\n"
+    click.echo(f"\nWritten: {', '.join(map(str, write_files(out, files)))}")
+
+
+def _print_or_write(text: str, out: Path | None) -> None:
+    """Print text, or write it to a file and say so."""
     if out is None:
         click.echo(text, nl=False)
         return
+    from ranef.report import write_files
+
     write_files(out.parent, {out.name: text})
     click.echo(f"Written: {out}")
 
 
-def _priors(given: tuple[str, ...]) -> dict[str, str]:
+def _priors(options: tuple[str, ...]) -> dict[str, str]:
     """Split NAME=DIST at the first '='; names hold none."""
     priors = {}
-    for text in given:
+    for text in options:
         name, equals, distribution = text.partition("=")
         if not (equals and name.strip() and distribution.strip()):
             raise PriorError(

@@ -49,11 +49,11 @@ def main(out: Path) -> None:
     from ranef.cli.console import print_study
     from ranef.report import study_page, write_files
 
-    made = study()
-    print_study(made)
+    result = study()
+    print_study(result)
     fit, answer = dyestuff()
     click.echo(f"\n{fit}\n\n{answer}\n")
-    (page,) = write_files(out, {"report.html": study_page(made, fit, answer)})
+    (page,) = write_files(out, {"report.html": study_page(result, fit, answer)})
     click.echo(f"{page} written in {time.perf_counter() - started:.1f} s.")
 
 
