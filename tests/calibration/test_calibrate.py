@@ -580,7 +580,7 @@ def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
         monkeypatch.setattr(nuts, "_run", lambda *given: (given[1], 0))
     names = tuple(n for term in inner.parameters.terms for n in term.names)
     request = SamplerSettings(2, 2, 0, names, progress=False, start=start_of(inner, truth))
-    made = of_sample(inner, SAMPLERS[method](inner, request, rng))
+    made = of_sample(SAMPLERS[method](inner, request, rng))
     for chain in range(2):
         np.testing.assert_allclose(made.sigma[chain], truth.sigma[0], rtol=1e-9)
         for name_, values in truth.scales.items():
@@ -696,7 +696,7 @@ def test_exact_pits_are_the_share_of_draws_below(name):
         request = SamplerSettings(40_000, 40_000, 0, ("1|g",), progress=False, moments=False)
         sample = SAMPLERS["exact"](fitted, request, rng)
         pit = exact_pit(fitted, sample.points, truth)
-        draws = quantities(model.inner, model.columns, y, of_sample(model.inner, sample))
+        draws = quantities(model.inner, model.columns, y, of_sample(sample))
         true = quantities(model.inner, model.columns, y, truth)
         assert set(pit) <= set(draws)
         for key, value in pit.items():

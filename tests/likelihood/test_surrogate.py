@@ -70,21 +70,15 @@ def test_interpolated_is_the_likelihood_down_to_sds_of_zero(name, intercept):
     drawn = sample_independent(
         model, SamplerSettings(400, 4, 0, (), False), np.random.default_rng(1), interpolated=False
     )
-    sigma = drawn.sigma.ravel()
-    flat = {k: v.ravel() for k, v in drawn.scales.items()}
-    pairs = {k: v.reshape(400, -1) for k, v in drawn.correlations.items()}
-    eta = model.parameters.vectors(flat, pairs, sigma)
-    inside = other.surrogate.inside(model.parameters.relative(eta))
+    theta = drawn.theta.reshape(400, -1)
+    inside = other.surrogate.inside(model.parameters.relative(theta))
     assert inside.mean() > 0.99
     np.testing.assert_allclose(
-        other.log_density(eta[inside]), target.log_density(eta[inside]), atol=2 * error + 1e-6
+        other.log_density(theta[inside]), target.log_density(theta[inside]), atol=2 * error + 1e-6
     )
     # The smallest SD drawn is far below what a box in logarithms around the mode would hold.
-    smallest = min(v.min() for v in flat.values())
-    assert (
-        np.log(smallest)
-        < model.parameters.scales(mode[None])[min(flat, key=lambda k: flat[k].min())]
-    )
+    smallest = min(drawn.scales, key=lambda name: drawn.scales[name].min())
+    assert np.log(drawn.scales[smallest].min()) < model.parameters.scales(mode[None])[smallest]
 
 
 def test_a_box_in_logarithms_does_not_hold_where_sds_may_be_zero(monkeypatch):

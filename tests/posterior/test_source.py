@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
+from ranef.common.stored_names import stored_name
 from ranef.posterior.draws import posterior_draws
 
 CASES = {
@@ -56,6 +57,14 @@ def test_a_loaded_fit_has_the_same_model_and_draws(case, tmp_path):
     ours, theirs = (posterior_draws(f.draws, f.source.model) for f in (fit, again))
     np.testing.assert_array_equal(ours.theta, theirs.theta)
     np.testing.assert_array_equal(ours.beta, theirs.beta)
+    # What the sampler drew is kept; a loaded fit reads it off the labels, to rounding.
+    kept = fit.posterior_draws
+    assert kept is fit.posterior_draws
+    np.testing.assert_allclose(kept.theta, theirs.theta, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(again.posterior_draws.theta, theirs.theta)
+    for name, values in fit.source.model.parameters.scales(kept.theta).items():
+        stored = fit.draws["posterior"][stored_name(f"{name}_sigma")].to_numpy()
+        np.testing.assert_array_equal(values, stored.ravel())
     log_f = ours.target.log_density(ours.theta)
     np.testing.assert_allclose(theirs.target.log_density(theirs.theta), log_f, rtol=1e-12)
 

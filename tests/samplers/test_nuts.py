@@ -20,6 +20,7 @@ from helpers import DATA
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
+from ranef.mixed_model.parameters import ParameterVector
 from ranef.samplers import SAMPLERS
 from ranef.samplers.bounds import Bounds, bounds_of
 from ranef.samplers.independent.mixture import Mixture, fit_mixture
@@ -253,8 +254,8 @@ def test_few_draws_and_good_proposals_give_no_reason_to_fall_back():
 
 
 def _weighted(log_weight: np.ndarray, accepted: np.ndarray) -> PosteriorSample:
-    empty = np.empty((0, 0))
-    return PosteriorSample(empty, {}, {}, empty, empty, accepted, log_weight, {}, {}, "")
+    empty, parameters = np.empty((0, 0)), ParameterVector((), None, ())
+    return PosteriorSample(parameters, empty, empty, empty, accepted, log_weight, {}, {}, "")
 
 
 def test_a_seed_fixes_the_draws_and_more_of_them_go_on_where_fewer_stopped():

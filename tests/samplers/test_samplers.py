@@ -116,7 +116,7 @@ def moved(sample, tau=None, rho=None):
     """The sample with other log residual SDs or log variance ratios."""
     tau = tau_of(sample) if tau is None else tau
     rho = rho_of(sample) if rho is None else rho
-    return replace(sample, sigma=np.exp(tau), scales={"1|g": np.exp(tau + rho / 2)})
+    return replace(sample, theta=np.stack([tau + rho / 2, tau], axis=-1))
 
 
 def group_of(model):
@@ -267,11 +267,17 @@ def test_samples_have_their_shapes_and_a_seed_fixes_them(method, model, priors):
     p, G = made.design.p, made.design.factors[0].levels
 
     def arrays(sample):
-        return {**vars(sample), "group": sample.scales["1|g"], "effects": sample.effects["1|g"]}
+        return {
+            **vars(sample),
+            "sigma": sample.sigma,
+            "group": sample.scales["1|g"],
+            "effects": sample.effects["1|g"],
+        }
 
     assert set(first.scales) == set(first.effects) == set(first.moments) == {"1|g"}
     assert first.correlations == {}
     for name, shape in {
+        "theta": (3, 10, 2),
         "sigma": (3, 10),
         "group": (3, 10),
         "log_density": (3, 10),

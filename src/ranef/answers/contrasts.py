@@ -16,14 +16,12 @@ from ranef.common.arguments import brief, is_number, mapping, names_list, number
 from ranef.common.figures import interval_figure
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import check_prob, format_rows, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array
@@ -140,9 +138,7 @@ class Combinations:
     __repr__ = __str__
 
 
-def contrast(
-    tree: xr.DataTree, source: Source, weights: Mapping[str, Any], prob: float
-) -> Combinations:
+def contrast(posterior: PosteriorDraws, weights: Mapping[str, Any], prob: float) -> Combinations:
     """Combine coefficients; see `ranef.Fit.contrast`.
 
     Raises
@@ -151,6 +147,7 @@ def contrast(
         If a name is no coefficient, a weight no number, or prob not between 0 and 1.
     """
     check_prob(prob)
+    model = posterior.target.model
     if not isinstance(weights, Mapping) or not weights:
         raise DataError(
             f"A contrast is {brief(weights)}; weights by coefficient are expected, e.g. "
@@ -160,8 +157,8 @@ def contrast(
     if any(nested) and not all(nested):
         raise DataError("A contrast mixes weights and named contrasts; give one kind.")
     several = dict(weights) if all(nested) else {_spelled(weights): weights}
-    known = coefficient_names(source.model)
-    L = np.zeros((len(several), len(source.model.names)))
+    known = coefficient_names(model)
+    L = np.zeros((len(several), len(model.names)))
     for row, one in zip(L, several.values(), strict=True):
         for name, weight in one.items():
             if name not in known:
@@ -171,15 +168,15 @@ def contrast(
                 )
             row[known[name]] += number(f"The weight of {name!r}", weight)
     labels = tuple(str(k) for k in several)
-    center, root = _coefficients(posterior_draws(tree, source.model))
-    response = source.model.formula.response_name
+    center, root = _coefficients(posterior)
+    response = model.formula.response_name
     return Combinations(
         labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
     )
 
 
 def marginal_means(
-    tree: xr.DataTree,
+    posterior: PosteriorDraws,
     source: Source,
     names: str | Sequence[str],
     at: Mapping[str, Any] | None,
@@ -248,7 +245,7 @@ def marginal_means(
     labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
     offset = source.columns.offset
     constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
-    center, root = _coefficients(posterior_draws(tree, source.model))
+    center, root = _coefficients(posterior)
     title, response = ", ".join(wanted), source.model.formula.response_name
     return Combinations(labels, weights, constant, center, root, prob, title, response)
 

@@ -11,16 +11,13 @@ from ranef.answers.level_posterior import differences, highest, levels_given, pl
 from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import check_prob, effects_table, percent
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
 
 __all__ = ["Question", "answer_effects"]
 
@@ -37,15 +34,15 @@ class Question:
     rng: np.random.Generator
 
 
-def answer_effects(tree: xr.DataTree, source: Source, asked: Question) -> pd.DataFrame:
+def answer_effects(tree: xr.DataTree, posterior: PosteriorDraws, asked: Question) -> pd.DataFrame:
     """Tabulate effects with what was asked of them.
 
     Parameters
     ----------
     tree
         Labelled draws.
-    source
-        Model and rows.
+    posterior
+        The same draws as arrays.
     asked
         Which columns to add.
 
@@ -67,10 +64,9 @@ def answer_effects(tree: xr.DataTree, source: Source, asked: Question) -> pd.Dat
         raise DataError(
             f"threshold is {brief(threshold)}; a number in units of the effect is expected."
         )
-    posterior = posterior_draws(tree, source.model)
     names = [n for n in places(posterior) if asked.name in (None, n)]
     if asked.compare is not None:
-        return _compared(posterior, source.model, names, asked)
+        return _compared(posterior, names, asked)
     given = levels_given(posterior, names)
     ends = [mixtures.quantiles(*given[n], (low, high)) for n in names]
     table[percent(low)] = np.concatenate([e[0] for e in ends])
@@ -84,13 +80,11 @@ def answer_effects(tree: xr.DataTree, source: Source, asked: Question) -> pd.Dat
     return table
 
 
-def _compared(
-    posterior: PosteriorDraws, model: ModelSpec, names: list[str], asked: Question
-) -> pd.DataFrame:
+def _compared(posterior: PosteriorDraws, names: list[str], asked: Question) -> pd.DataFrame:
     """Tabulate the difference of two levels, one row for each effect that has both."""
     import pandas as pd
 
-    pair = asked.compare
+    pair, model = asked.compare, posterior.target.model
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(
             f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."

@@ -12,7 +12,6 @@ from ranef.answers.statements import Probability, read_statement
 from ranef.common.arguments import generator
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import scalars
 
 if TYPE_CHECKING:
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array, IntArray, Seed
-    from ranef.posterior.source import Source
+    from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["answer_probability"]
 
 
 def answer_probability(
-    tree: xr.DataTree, source: Callable[[], Source], text: str, seed: Seed
+    tree: xr.DataTree, arrays: Callable[[], PosteriorDraws], text: str, seed: Seed
 ) -> Probability:
     """Compute the probability of a statement; see `ranef.Fit.probability`.
 
@@ -35,8 +34,8 @@ def answer_probability(
     ----------
     tree
         Labelled draws.
-    source
-        Gives the model, where effects have to be drawn.
+    arrays
+        Gives the same draws as arrays, where effects have to be drawn.
     text
         The statement.
     seed
@@ -68,7 +67,7 @@ def answer_probability(
     effects: dict[tuple[str, str], Array] = {}
     if wanted:
         at = {pair: levels[pair[0]].index(pair[1]) for pair in wanted}
-        effects, use = _effects(tree, source, at, use, rng)
+        effects, use = _effects(tree, arrays, at, use, rng)
     drawn = [
         parameters[n].ravel()[use] if isinstance(n, str) else effects[n] for n in statement.names
     ]
@@ -87,7 +86,7 @@ def answer_probability(
 
 def _effects(
     tree: xr.DataTree,
-    source: Callable[[], Source],
+    arrays: Callable[[], PosteriorDraws],
     at: dict[tuple[str, str], int],
     use: IntArray,
     rng: np.random.Generator,
@@ -100,7 +99,7 @@ def _effects(
             values = posterior[stored_name(name)].transpose("chain", "draw", ...)
             out[name, level] = values.to_numpy()[:, :, place].ravel()
         return out, use
-    drawn = posterior_draws(tree, source().model)
+    drawn = arrays()
     where = places(drawn)
     use = usable(drawn)
     out = {pair: np.empty(len(use)) for pair in at}

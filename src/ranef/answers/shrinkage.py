@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.answers.variance_components import term_columns
-from ranef.posterior.draws import posterior_draws
+from ranef.posterior.draws import read_coefficients
 from ranef.posterior.summary import effects_table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
         a level's rows do not determine them.
     """
     model, columns = source.model, source.columns
-    beta = posterior_draws(tree, model).beta.mean(axis=0)
+    beta = read_coefficients(tree, model).mean(axis=0)
     weights = np.ones(len(columns.y)) if columns.weights is None else columns.weights
     parts: dict[int, Array] = {}
     stacked: dict[int, tuple[list[str], list[Array]]] = {}

@@ -12,14 +12,12 @@ from ranef.answers.reference_grid import group_squares
 from ranef.answers.variance_components import fitted_variance, observed_rows, variance_parts
 from ranef.common.arguments import generator, mapping, whole_number
 from ranef.common.figures import interval_figure
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import check_prob, describe, format_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.answers.variance_components import VarianceParts
@@ -103,7 +101,7 @@ class VarianceShares:
 
 
 def answer_shares(
-    tree: xr.DataTree,
+    posterior: PosteriorDraws,
     source: Source,
     at: Mapping[str, Any] | None,
     k: int | list[int],
@@ -122,7 +120,6 @@ def answer_shares(
     held = {} if at is None else dict(mapping("at", at, "at={'Days': 5}"))
     rng = generator(seed)
     model, columns = source.model, source.columns
-    posterior = posterior_draws(tree, model)
     rows = observed_rows(model, columns)
     if held:
         rows = replace(rows, squares=group_squares(source, held))

@@ -138,7 +138,6 @@ def exact(
     model = _model(W, mean, (a_sigma_e, b_sigma_e), (a_sigma_x, b_sigma_x))
     request = SamplerSettings(draws, 1, 0, ("1|i",) if X else (), progress=False, moments=False)
     sample = sample_exact(model, request, rng)
-    assert sample.sigma is not None
     arrays = {
         "sigma2_e": sample.sigma[0] ** 2,
         "sigma2_x": sample.scales["1|i"][0] ** 2,

@@ -108,7 +108,7 @@ class ModelExperiment:
             exact = exact_pit(fitted, sample.points, truth)
         return Comparison(
             truth={name: float(value[0]) for name, value in true.items()},
-            draws=quantities(model, columns, y, of_sample(model, sample)),
+            draws=quantities(model, columns, y, of_sample(sample)),
             exact={f"{name} (exact)": value for name, value in exact.items()},
         )
 

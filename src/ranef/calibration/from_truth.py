@@ -64,7 +64,7 @@ def sample_from_truth(
         )
         return SAMPLERS[method](model, request, rng)
 
-    hub = of_sample(model, ends(1, start_of(model, truth, backward=True)))
+    hub = of_sample(ends(1, start_of(model, truth, backward=True)))
     return ends(draws, start_of(model, hub))
 
 
@@ -86,11 +86,12 @@ def start_of(model: ModelSpec, at: Parameters, *, backward: bool = False) -> Ini
         For n chains.
     """
     parameters, n = model.parameters, len(at.sigma)
-    sigma = None if not parameters.family.dispersions else at.sigma
     factors = zip(model.design.factors, parameters.widths, strict=True)
     effects = tuple(np.zeros((n, factor.levels, width)) for factor, width in factors)
     for term in parameters.terms:
         for j, name in zip(term.place, term.names, strict=True):
             effects[term.factor][:, :, j] = at.effects[name]
-    theta = parameters.vectors(at.scales, at.correlations, sigma)
+    theta = parameters.vectors(
+        at.scales, at.correlations, [at.sigma] * len(parameters.family.dispersions)
+    )
     return InitialState(theta, at.beta, effects, backward)

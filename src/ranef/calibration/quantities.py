@@ -48,13 +48,11 @@ class Parameters:
     effects: dict[str, Array]
 
 
-def of_sample(model: ModelSpec, sample: PosteriorSample) -> Parameters:
+def of_sample(sample: PosteriorSample) -> Parameters:
     """Take the last draw of each chain.
 
     Parameters
     ----------
-    model
-        Tells the residual SD where it is known.
     sample
         From a sampler, with draws of all effects.
 
@@ -63,10 +61,8 @@ def of_sample(model: ModelSpec, sample: PosteriorSample) -> Parameters:
     ranef.calibration.quantities.Parameters
         n is the number of chains.
     """
-    chains = sample.beta.shape[0]
-    known = np.full(chains, np.exp(model.parameters.family.log_sd))
     return Parameters(
-        sigma=known if sample.sigma is None else sample.sigma[:, -1],
+        sigma=sample.sigma[:, -1],
         scales={k: v[:, -1] for k, v in sample.scales.items()},
         correlations={k: v[:, -1] for k, v in sample.correlations.items()},
         beta=sample.beta[:, -1],

@@ -166,7 +166,7 @@ def fit(
             **({} if weights is None else {"weights": weights}),
         },
     )
-    made = Fit(tree, Source(model, columns))
+    made = Fit(tree, Source(model, columns), theta=sample.theta)
     if not made.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "

@@ -18,6 +18,7 @@ from ranef.answers.probability import answer_probability
 from ranef.answers.variance_shares import answer_shares
 from ranef.common.arguments import generator
 from ranef.posterior.certificate import Certificate, certify
+from ranef.posterior.draws import posterior_draws
 from ranef.posterior.source import GROUP, Source, read_source, rows_of
 from ranef.posterior.summary import effects_table, format_table, summarise
 from ranef.posterior.tree import load_tree, save_tree
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from ranef.answers.sensitivity.refits import Sensitivity
     from ranef.answers.statements import Probability
     from ranef.answers.variance_shares import VarianceShares
-    from ranef.common.array_types import Seed
+    from ranef.common.array_types import Array, Seed
     from ranef.formula.new_rows import Groups, Kind
+    from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["Fit", "load"]
 
@@ -53,6 +55,9 @@ class Fit:
         A DataTree as `ranef.fit` makes it.
     source
         Model and rows, or the stored rows to build them from when they are asked for.
+    theta
+        Parameter vectors as the sampler gave them, shape (chains, draws, d); without them they are
+        read off the labels.
 
     Attributes
     ----------
@@ -61,9 +66,16 @@ class Fit:
         takes it.
     """
 
-    def __init__(self, draws: xr.DataTree, source: Source | xr.Dataset | None = None) -> None:
+    def __init__(
+        self,
+        draws: xr.DataTree,
+        source: Source | xr.Dataset | None = None,
+        *,
+        theta: Array | None = None,
+    ) -> None:
         self.draws = draws
         self._source = source
+        self._theta = theta
 
     @property
     def source(self) -> Source:
@@ -71,6 +83,11 @@ class Fit:
         if not isinstance(self._source, Source):
             self._source = read_source(self.draws.attrs, self._source)
         return self._source
+
+    @cached_property
+    def posterior_draws(self) -> PosteriorDraws:
+        """The draws as arrays, with the likelihood behind them, as the engine holds them."""
+        return posterior_draws(self.draws, self.source.model, self._theta)
 
     @cached_property
     def certificate(self) -> Certificate:
@@ -155,7 +172,7 @@ class Fit:
         if prob is None:
             return effects_table(self.draws, name)
         asked = Question(name, prob, threshold, compare, highest, generator(seed))
-        return answer_effects(self.draws, self.source, asked)
+        return answer_effects(self.draws, self.posterior_draws, asked)
 
     def variance_shares(
         self,
@@ -206,7 +223,7 @@ class Fit:
         >>> bool(0.2 < fit.variance_shares().table().loc["ICC", "mean"] < 0.6)
         True
         """
-        return answer_shares(self.draws, self.source, at, k, prob, seed)
+        return answer_shares(self.posterior_draws, self.source, at, k, prob, seed)
 
     def probability(self, statement: str, *, seed: Seed = 0) -> Probability:
         """Probability that a statement about parameters is true.
@@ -241,7 +258,7 @@ class Fit:
         >>> 0.2 < float(fit.probability("1|Batch_sigma > sigma")) < 0.5
         True
         """
-        return answer_probability(self.draws, lambda: self.source, statement, seed)
+        return answer_probability(self.draws, lambda: self.posterior_draws, statement, seed)
 
     def contrast(self, weights: Mapping[str, Any], prob: float = 0.95) -> Combinations:
         """Posterior of linear combinations of coefficients.
@@ -268,7 +285,7 @@ class Fit:
         Given the variance parameters coefficients are normal, so tables mix one normal for each
         draw of those; where that takes more than seconds, they come from the stored draws.
         """
-        return contrast(self.draws, self.source, weights, prob)
+        return contrast(self.posterior_draws, weights, prob)
 
     def marginal_means(
         self,
@@ -304,7 +321,7 @@ class Fit:
         Searle, Speed and Milliken (1980), The American Statistician 34; as R's emmeans. Group
         effects are at their mean, zero; offsets at their mean over rows.
         """
-        return marginal_means(self.draws, self.source, names, at, prob)
+        return marginal_means(self.posterior_draws, self.source, names, at, prob)
 
     def predict(
         self,
@@ -370,7 +387,7 @@ class Fit:
         ['mean', 'sd', 'lower', 'upper']
         """
         return predict_rows(
-            self.draws,
+            self.posterior_draws,
             self.source,
             new,
             kind=kind,
@@ -428,7 +445,7 @@ class Fit:
         >>> fit.residuals("pit").values.shape
         (30,)
         """
-        return fit_residuals(self.draws, self.source, kind=kind, seed=seed)
+        return fit_residuals(self.posterior_draws, self.source, kind=kind, seed=seed)
 
     def check(
         self,
@@ -481,7 +498,7 @@ class Fit:
         ('max', 'icc')
         """
         return check_fit(
-            self.draws,
+            self.posterior_draws,
             self.source,
             statistics,
             groups=groups,
@@ -546,7 +563,7 @@ class Fit:
         from ranef.answers.sensitivity.refits import prior_sensitivity
 
         return prior_sensitivity(
-            self.draws,
+            self.posterior_draws,
             self.source,
             priors,
             quantities,
@@ -613,7 +630,9 @@ class Fit:
         >>> len(fit.loo().elpd_i), len(fit.loo("group").elpd_i)
         (30, 6)
         """
-        return leave_one_out(self.draws, self.source, unit, draws=draws, refit=refit, seed=seed)
+        return leave_one_out(
+            self.posterior_draws, self.source, unit, draws=draws, refit=refit, seed=seed
+        )
 
     def log_marginal_likelihood(self) -> LogMarginalLikelihood:
         """Log density of the data with all parameters integrated over their priors.

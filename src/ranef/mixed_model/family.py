@@ -55,7 +55,7 @@ class Family(Protocol):
         ...
 
     def log_sigma(self, theta: Array) -> Array:
-        """Log residual SD at parameter vectors (n, d), shape (n,)."""
+        """Log residual SD at parameter vectors (..., d), shape (...)."""
         ...
 
     def log_prior(self, log_sigma: Array) -> Array:
@@ -92,7 +92,7 @@ class Gaussian:
 
     def log_sigma(self, theta: Array) -> Array:
         """Log sigma, the last number of each vector."""
-        return np.asarray(theta[:, -1])
+        return np.asarray(theta[..., -1])
 
     def log_prior(self, log_sigma: Array) -> Array:
         """Log prior density of log sigma."""
@@ -131,7 +131,7 @@ class KnownGaussian:
 
     def log_sigma(self, theta: Array) -> Array:
         """The known logarithm at every vector."""
-        return np.full(len(theta), self.log_sd)
+        return np.full(theta.shape[:-1], self.log_sd)
 
     def log_prior(self, log_sigma: Array) -> Array:
         """Zero: nothing to have a prior."""

@@ -18,7 +18,7 @@ from ranef.priors.joint import TOTAL
 from ranef.priors.scale import derivative
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ranef.common.array_types import Array
     from ranef.mixed_model.covariance import LevelCovariance
@@ -67,6 +67,25 @@ class TermPrior:
         """Number of correlations."""
         q = len(self.place)
         return 0 if self.lkj_eta is None else q * (q - 1) // 2
+
+    @property
+    def pairs(self) -> list[str]:
+        """Pairs of its correlated columns, `1, x`, in the order (2,1), (3,1), (3,2), …."""
+        columns = [name.rpartition("|")[0] for name in self.names]
+        i, j = np.tril_indices(len(columns) if self.correlations else 0, -1)
+        return [f"{columns[b]}, {columns[a]}" for a, b in zip(i, j, strict=True)]
+
+    @property
+    def correlation_names(self) -> list[str]:
+        """Name of each correlation, `x|g_corr[1, x]`; where there is one, `x|g_corr`."""
+        if self.correlations == 1:
+            return [self.correlation_label]
+        return [f"{self.correlation_label}[{pair}]" for pair in self.pairs]
+
+    @property
+    def correlation_label(self) -> str:
+        """What all correlations of the term are called together: `x|g_corr`."""
+        return f"{self.label}_corr"
 
     def correlation_matrices(self, z: Array) -> Array:
         """Correlation matrices from unconstrained partial correlations (n, c), shape (n, q, q)."""
@@ -148,15 +167,15 @@ class ParameterVector:
         return out | dict(self.family.scales)
 
     def log_sigma(self, theta: Array) -> Array:
-        """Log sigma at vectors (n, d), known or not, shape (n,)."""
+        """Log sigma at vectors (..., d), known or not, shape (...)."""
         return self.family.log_sigma(theta)
 
     def split(self, theta: Array) -> list[tuple[Array, Array]]:
-        """For each term its log SDs (n, q) and unconstrained correlations (n, c)."""
+        """For each term its log SDs (..., q) and unconstrained correlations (..., c)."""
         out, at = [], 0
         for term in self.terms:
             q, c = len(term.place), term.correlations
-            out.append((theta[:, at : at + q], theta[:, at + q : at + q + c]))
+            out.append((theta[..., at : at + q], theta[..., at + q : at + q + c]))
             at += q + c
         return out
 
@@ -255,7 +274,10 @@ class ParameterVector:
         return theta
 
     def vectors(
-        self, scales: Mapping[str, Array], correlations: Mapping[str, Array], sigma: Array | None
+        self,
+        scales: Mapping[str, Array],
+        correlations: Mapping[str, Array],
+        dispersions: Sequence[Array],
     ) -> Array:
         """Vectors (n, d) from SDs and correlations: the inverse of `scales` and `correlations`.
 
@@ -265,8 +287,8 @@ class ParameterVector:
             SD of each group effect by name, shape (n,) each.
         correlations
             By label, shape (n, pairs) each, pairs in the order (2,1), (3,1), (3,2), ….
-        sigma
-            Residual SD, shape (n,); None where it is known.
+        dispersions
+            Those of the family, shape (n,) each: the residual SD, unless it is known.
         """
         theta = np.empty((len(next(iter(scales.values()))), self.size))
         for term, (log_sd, z) in zip(self.terms, self.split(theta), strict=True):
@@ -278,26 +300,37 @@ class ParameterVector:
                 row, column = np.tril_indices(q, -1)
                 R[:, row, column] = R[:, column, row] = correlations[term.label]
                 z[:] = partial_correlations(R)
-        if sigma is not None:
-            theta[:, -1] = np.log(sigma)
+        for j, values in enumerate(dispersions, self.ratios):
+            theta[:, j] = np.log(values)
         return theta
 
     def scales(self, theta: Array) -> dict[str, Array]:
-        """SD of each group effect by name, shape (n,) each."""
+        """SD of each group effect by name at vectors (..., d), shape (...) each."""
         out: dict[str, Array] = {}
         for term, (log_sd, _) in zip(self.terms, self.split(theta), strict=True):
-            out |= {name: np.exp(log_sd[:, j]) for j, name in enumerate(term.names)}
+            out |= {name: np.exp(log_sd[..., j]) for j, name in enumerate(term.names)}
         return out
 
     def correlations(self, theta: Array) -> dict[str, Array]:
-        """Correlations of each term that has any, by label, shape (n, pairs) each.
+        """Correlations of each term that has any, by label, shape (..., pairs) each.
 
         Pairs in the order (2,1), (3,1), (3,2), ….
         """
         out = {}
         for term, (_, z) in zip(self.terms, self.split(theta), strict=True):
             if term.correlations:
-                R = term.correlation_matrices(z)
+                R = term.correlation_matrices(z.reshape(-1, term.correlations))
                 i, j = np.tril_indices(len(term.place), -1)
-                out[term.label] = R[:, i, j]
+                out[term.label] = R[:, i, j].reshape(z.shape)
+        return out
+
+    def named(self, theta: Array) -> dict[str, Array]:
+        """Every SD, then every correlation, by the name that tables give it, shape (...) each."""
+        out = {f"{name}_sigma": values for name, values in self.scales(theta).items()}
+        for j, name in enumerate(self.family.dispersions, self.ratios):
+            out[name] = np.exp(theta[..., j])
+        correlations = self.correlations(theta)
+        for term in self.terms:
+            for j, name in enumerate(term.correlation_names):
+                out[name] = correlations[term.label][..., j]
         return out

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["PosteriorDraws", "posterior_draws"]
+__all__ = ["PosteriorDraws", "posterior_draws", "read_coefficients"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class PosteriorDraws:
         )
 
 
-def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
-    """Read draws out of a labelled tree.
+def posterior_draws(
+    tree: xr.DataTree, model: ModelSpec, theta: Array | None = None
+) -> PosteriorDraws:
+    """Put the arrays behind a labelled tree together.
 
     Parameters
     ----------
@@ -65,28 +67,47 @@ def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
         From `ranef.posterior.tree.to_tree`.
     model
         The model that was fitted.
+    theta
+        Parameter vectors as the sampler gave them, shape (chains, draws, d); None after loading,
+        where they are read off the labels.
 
     Returns
     -------
     PosteriorDraws
     """
-    posterior = tree["posterior"].to_dataset()
-    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
-
-    def flat(name: str) -> Array:
-        values = posterior[stored_name(name)].transpose("chain", "draw", ...).to_numpy()
-        return np.asarray(values.reshape(chains * draws, -1))
-
-    parameters = model.parameters
-    theta = parameters.vectors(
-        {n: flat(f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
-        {t.label: flat(f"{t.label}_corr") for t in parameters.terms if t.correlations},
-        None if not parameters.family.dispersions else flat("sigma")[:, 0],
-    )
-    beta = np.empty((len(theta), len(model.names)))
-    for fixed in model.terms:
-        beta[:, list(fixed.columns)] = flat(fixed.name)
+    theta = _vectors(tree, model) if theta is None else theta.reshape(-1, theta.shape[-1])
+    beta = read_coefficients(tree, model)
     internal = np.asarray(np.linalg.solve(model.design.T, (beta - model.design.beta_ls).T).T, float)
     return PosteriorDraws(
-        MarginalPosterior(model), theta, parameters.log_sigma(theta), beta, internal, chains
+        target=MarginalPosterior(model),
+        theta=theta,
+        log_sigma=model.parameters.log_sigma(theta),
+        beta=beta,
+        internal=internal,
+        chains=tree["posterior"].sizes["chain"],
     )
+
+
+def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
+    """Read coefficients in the user's coordinates out of a labelled tree, shape (n, p)."""
+    sizes = tree["posterior"].sizes
+    beta = np.empty((sizes["chain"] * sizes["draw"], len(model.names)))
+    for fixed in model.terms:
+        beta[:, list(fixed.columns)] = _read(tree, fixed.name)
+    return beta
+
+
+def _vectors(tree: xr.DataTree, model: ModelSpec) -> Array:
+    """Read parameter vectors out of a labelled tree, shape (n, d)."""
+    parameters = model.parameters
+    return parameters.vectors(
+        {n: _read(tree, f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
+        {t.label: _read(tree, f"{t.label}_corr") for t in parameters.terms if t.correlations},
+        [_read(tree, name)[:, 0] for name in parameters.family.dispersions],
+    )
+
+
+def _read(tree: xr.DataTree, name: str) -> Array:
+    """One variable's draws, chain after chain, shape (n, values)."""
+    values = tree["posterior"][stored_name(name)].transpose("chain", "draw", ...).to_numpy()
+    return np.asarray(values.reshape(values.shape[0] * values.shape[1], -1))

@@ -88,7 +88,7 @@ def to_tree(
             _add_correlations(
                 posterior, dims, coords, stored, group, sample.correlations[group.label]
             )
-    if sample.sigma is not None:
+    if model.parameters.family.dispersions:
         posterior["sigma"] = sample.sigma
     posterior |= {stored(name): values for name, values in sample.effects.items()}
     stats: dict[str, Array] = {"lp": sample.log_density}

@@ -59,13 +59,9 @@ def complete_draws(
             for j, name in zip(term.place, term.names, strict=True):
                 if name in settings.effects:
                     drawn[name] = blocks[term.factor][:, :, j].reshape(*shape, -1)
-    estimated = bool(model.parameters.family.dispersions)
     return PosteriorSample(
-        sigma=np.exp(theta[:, -1]).reshape(shape) if estimated else None,
-        scales={k: v.reshape(shape) for k, v in model.parameters.scales(theta).items()},
-        correlations={
-            k: v.reshape(*shape, -1) for k, v in model.parameters.correlations(theta).items()
-        },
+        parameters=model.parameters,
+        theta=theta.reshape(*shape, -1),
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
         log_density=log_density.reshape(shape),
         accepted=None,

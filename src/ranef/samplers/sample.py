@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
+    from ranef.mixed_model.parameters import ParameterVector
 
 __all__ = ["InitialState", "Points", "PosteriorSample", "SamplerSettings"]
 
@@ -94,13 +98,10 @@ class PosteriorSample:
 
     Attributes
     ----------
-    sigma
-        Residual SD, shape (chains, draws); None where it is known.
-    scales
-        SD of each group effect by name (`1|g`), shape (chains, draws).
-    correlations
-        Correlations of each term with several correlated columns, by the term's label, shape
-        (chains, draws, pairs), pairs in the order (2,1), (3,1), (3,2), ….
+    parameters
+        What the vector holds.
+    theta
+        Parameter vectors, shape (chains, draws, d).
     beta
         Coefficients in the user's coordinates, shape (chains, draws, p).
     log_density
@@ -136,9 +137,8 @@ class PosteriorSample:
         Why NUTS drew in place of the independence sampler; None where it did not.
     """
 
-    sigma: Array | None
-    scales: dict[str, Array]
-    correlations: dict[str, Array]
+    parameters: ParameterVector
+    theta: Array
     beta: Array
     log_density: Array
     accepted: Array | None
@@ -153,3 +153,18 @@ class PosteriorSample:
     surrogate_error: float | None = None
     divergences: int | None = None
     fallback: str | None = None
+
+    @cached_property
+    def sigma(self) -> Array:
+        """Residual SD, drawn or known, shape (chains, draws)."""
+        return np.exp(self.parameters.log_sigma(self.theta))
+
+    @cached_property
+    def scales(self) -> dict[str, Array]:
+        """SD of each group effect by name (`1|g`), shape (chains, draws)."""
+        return self.parameters.scales(self.theta)
+
+    @cached_property
+    def correlations(self) -> dict[str, Array]:
+        """Correlations as `ParameterVector.correlations`, shape (chains, draws, pairs)."""
+        return self.parameters.correlations(self.theta)

@@ -22,13 +22,10 @@ from ranef.common.arguments import generator, whole_number
 from ranef.common.progress import track
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError, ReliabilityWarning, warn
-from ranef.posterior.draws import posterior_draws
 from ranef.samplers import SAMPLERS
 from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from ranef.answers.leave_one_out.units import Units
     from ranef.common.array_types import Array, IntArray, Seed
     from ranef.formula.rows import Rows
@@ -56,7 +53,7 @@ _BRIDGE = 1000
 
 
 def leave_one_out(
-    tree: xr.DataTree,
+    posterior: PosteriorDraws,
     source: Source,
     unit: str = "row",
     *,
@@ -68,8 +65,8 @@ def leave_one_out(
 
     Parameters
     ----------
-    tree
-        Labelled draws.
+    posterior
+        The draws.
     source
         The model and its rows.
     unit
@@ -99,7 +96,6 @@ def leave_one_out(
     columns, model, rng = source.columns, source.model, generator(seed)
     units = units_of(columns, unit)
     refuse_undetermined(columns, model, units)
-    posterior = posterior_draws(tree, model)
     at = _thinned(posterior, units, draws)
     every = np.arange(len(units.labels))
     left_out, seen = _densities(posterior.target, columns, units, every, posterior.theta[at])
@@ -147,11 +143,7 @@ def _refitted(
     sample = SAMPLERS["exact"](
         model, SamplerSettings(_REFIT, 4, 1000, (), False, moments=False), rng
     )
-    theta = model.parameters.vectors(
-        {n: v.ravel() for n, v in sample.scales.items()},
-        {n: v.reshape(_REFIT, -1) for n, v in sample.correlations.items()},
-        None if sample.sigma is None else sample.sigma.ravel(),
-    )
+    theta = sample.theta.reshape(_REFIT, -1)
     return bridge(seen, _densities(target, columns, units, np.array([j]), theta)[0][:, 0])
 
 

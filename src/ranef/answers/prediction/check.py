@@ -29,16 +29,15 @@ from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import decimals
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array, IntArray, Seed
     from ranef.formula.rows import Rows
+    from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
 __all__ = ["PredictiveCheck", "check_fit", "group_statistics"]
@@ -166,7 +165,7 @@ class PredictiveCheck:
 
 
 def check_fit(
-    tree: xr.DataTree,
+    drawn: PosteriorDraws,
     source: Source,
     statistics: Sequence[str] | Mapping[str, Statistic] | None = None,
     *,
@@ -179,8 +178,8 @@ def check_fit(
 
     Parameters
     ----------
-    tree
-        Labelled draws.
+    drawn
+        The posterior draws.
     source
         Model and rows.
     statistics, groups, replications, interval, seed
@@ -201,7 +200,6 @@ def check_fit(
         levels = tuple(f.levels for f in source.columns.factors)
         codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
         rows = replace(rows, codes=codes, new_levels=levels)
-    drawn = posterior_draws(tree, source.model)
     n = len(drawn.theta)
     use = np.linspace(0, n - 1, min(replications, n)).astype(np.intp)
     effects, rest = split_stream(rng, 2)

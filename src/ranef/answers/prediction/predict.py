@@ -15,14 +15,12 @@ from ranef.errors import DataError, nearest
 from ranef.formula.new_rows import DesignRows, Groups, Kind, fitted_rows, new_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import decimals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -232,7 +230,7 @@ class Prediction:
 
 
 def predict_rows(
-    tree: xr.DataTree,
+    drawn: PosteriorDraws,
     source: Source,
     new: Any = None,
     *,
@@ -246,8 +244,8 @@ def predict_rows(
 
     Parameters
     ----------
-    tree
-        Labelled draws.
+    drawn
+        The posterior draws.
     source
         Model and rows.
     new, kind, groups, interval, seed, draws
@@ -266,7 +264,6 @@ def predict_rows(
         rows = new_rows(source.columns, new, kind, groups)
     if kind == "mean":
         rows = replace(rows, weights=None)
-    drawn = posterior_draws(tree, source.model)
     streams = split_stream(rng, 2)
     made = _summary(drawn, rows, interval, streams[0])
     joint = None

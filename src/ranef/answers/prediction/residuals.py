@@ -21,16 +21,15 @@ from ranef.common.figures import panels, with_legend
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.source import rows_at_hand
 from ranef.posterior.summary import decimals
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array, Seed
+    from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
 __all__ = ["ResidualKind", "Residuals", "fit_residuals", "leave_one_out_pit"]
@@ -136,14 +135,14 @@ class Residuals:
 
 
 def fit_residuals(
-    tree: xr.DataTree, source: Source, *, kind: ResidualKind = "response", seed: Seed = None
+    drawn: PosteriorDraws, source: Source, *, kind: ResidualKind = "response", seed: Seed = None
 ) -> Residuals:
     """Compute residuals; `ranef.Fit.residuals` tells what the kinds are.
 
     Parameters
     ----------
-    tree
-        Labelled draws.
+    drawn
+        The posterior draws.
     source
         Model and rows.
     kind, seed
@@ -158,7 +157,7 @@ def fit_residuals(
     rows = fitted_rows(source.columns, "response", "conditional")
     y, weights = source.columns.y, rows.weights
     assert weights is not None
-    given = prepare(posterior_draws(tree, source.model), rows, rng)
+    given = prepare(drawn, rows, rng)
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
     for part in row_blocks(given, rows, "Residuals"):
         mean, variance = components(given, rows, part)

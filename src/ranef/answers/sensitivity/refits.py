@@ -34,7 +34,6 @@ from ranef.errors import (
 )
 from ranef.mixed_model.assign_priors import joint_names_taken
 from ranef.mixed_model.model import model_from_cells
-from ranef.posterior.draws import posterior_draws
 from ranef.posterior.summary import decimals
 from ranef.priors import dirichlet, half_t, parse_prior, variance
 from ranef.priors.joint import SHARES, TOTAL
@@ -46,12 +45,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.cells.cells import Cells
     from ranef.common.array_types import Array, Seed
     from ranef.mixed_model.model import ModelSpec
+    from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.source import Source
 
     Quantity = Callable[[Mapping[str, Array]], Array]
@@ -208,7 +207,7 @@ class Sensitivity:
 
 
 def prior_sensitivity(
-    tree: xr.DataTree,
+    drawn: PosteriorDraws,
     source: Source,
     priors: Mapping[str, Mapping[str, Any]] | None = None,
     quantities: Sequence[str] | Mapping[str, Quantity] | None = None,
@@ -222,7 +221,7 @@ def prior_sensitivity(
 
     Parameters
     ----------
-    tree, source
+    drawn, source
         The fit's draws, its model and its rows.
     priors, quantities, prob, draws, seed, progress
         As in `ranef.Fit.sensitivity`.
@@ -236,15 +235,7 @@ def prior_sensitivity(
     own = source.model.prior_texts()
     given = _check_priors(priors)
     stated = default_alternatives(source.model, cells.mad) if given is None else given
-    drawn = posterior_draws(tree, source.model)
-    parameters = source.model.parameters
-    base = _named(
-        source.model,
-        None if not parameters.family.dispersions else np.exp(drawn.log_sigma),
-        parameters.scales(drawn.theta),
-        parameters.correlations(drawn.theta),
-        drawn.beta,
-    )
+    base = _named(source.model, drawn.theta, drawn.beta)
     wanted = _quantities(quantities, base)
     made: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
     texts, failed = {FITTED: own}, {}
@@ -264,7 +255,7 @@ def prior_sensitivity(
             failed[name] = f"its draws should not be trusted ({reason})."
             continue
         texts[name] = model.prior_texts()
-        values = _named(model, sample.sigma, sample.scales, sample.correlations, sample.beta)
+        values = _named(model, sample.theta, sample.beta)
         made[name] = {n: f(values) for n, f in wanted.items()}
     # Where an evaluation is expensive evenly spaced draws have to do.
     n = len(drawn.theta)
@@ -392,29 +383,10 @@ def _restate(source: Source, cells: Cells, priors: Mapping[str, Any]) -> ModelSp
         )
 
 
-def _named(
-    model: ModelSpec,
-    sigma: Array | None,
-    scales: Mapping[str, Array],
-    correlations: Mapping[str, Array],
-    beta: Array,
-) -> dict[str, Array]:
+def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:
     """Draws of every parameter by the name that the summary gives it, shape (n,) each."""
-    flat = beta.reshape(-1, len(model.names))
-    out = {name: flat[:, j] for j, name in enumerate(model.names)}
-    out |= {f"{name}_sigma": values.ravel() for name, values in scales.items()}
-    if sigma is not None:
-        out["sigma"] = sigma.ravel()
-    for term in model.parameters.terms:
-        if term.label not in correlations:
-            continue
-        pairs = correlations[term.label].reshape(-1, term.correlations)
-        columns = [n.rpartition("|")[0] for n in term.names]
-        i, j = np.tril_indices(len(columns), -1)
-        for k, (a, b) in enumerate(zip(i, j, strict=True)):
-            level = "" if len(i) == 1 else f"[{columns[b]}, {columns[a]}]"
-            out[f"{term.label}_corr{level}"] = pairs[:, k]
-    return out
+    theta, beta = theta.reshape(-1, theta.shape[-1]), beta.reshape(-1, beta.shape[-1])
+    return dict(zip(model.names, beta.T, strict=True)) | model.parameters.named(theta)
 
 
 def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:

@@ -62,7 +62,7 @@ def sample_gibbs(
     else:
         state = given(products, chains, settings.start)
         steps = steps[::-1] if settings.start.backward else steps
-    out_eta = np.empty((chains, kept, parameters.size))
+    out_theta = np.empty((chains, kept, parameters.size))
     out_beta = np.empty((chains, kept, products.p))
     names = [name for term in parameters.terms for name in term.names]
     moments: dict[str, list[Array]] = {name: [np.zeros(1), np.zeros(1)] for name in names}
@@ -78,7 +78,7 @@ def sample_gibbs(
         at = sweep - settings.warmup
         if at < 0:
             continue
-        out_eta[:, at], out_beta[:, at] = state.theta, state.beta
+        out_theta[:, at], out_beta[:, at] = state.theta, state.beta
         for term in parameters.terms:
             for j, name in zip(term.place, term.names, strict=True):
                 effect = state.effects[term.factor][:, :, j]
@@ -86,7 +86,7 @@ def sample_gibbs(
                 moments[name][1] = moments[name][1] + (effect**2).sum(axis=0)
                 if name in stored:
                     stored[name][:, at] = effect
-    return _collect(model, out_eta, out_beta @ products.turn.T, moments, stored)
+    return _collect(model, out_theta, out_beta @ products.turn.T, moments, stored)
 
 
 def steps_of(products: Products) -> list[Step]:
@@ -135,17 +135,13 @@ def _collect(
 ) -> PosteriorSample:
     """Label the draws."""
     chains, kept, d = theta.shape
-    flat = theta.reshape(-1, d)
     n = chains * kept
     means = {k: v[0] / n for k, v in moments.items()}
     return PosteriorSample(
-        sigma=None if not model.parameters.family.dispersions else np.exp(theta[:, :, -1]),
-        scales={k: v.reshape(chains, kept) for k, v in model.parameters.scales(flat).items()},
-        correlations={
-            k: v.reshape(chains, kept, -1) for k, v in model.parameters.correlations(flat).items()
-        },
+        parameters=model.parameters,
+        theta=theta,
         beta=model.design.beta_ls + beta,
-        log_density=_log_density(model, flat).reshape(chains, kept),
+        log_density=_log_density(model, theta.reshape(-1, d)).reshape(chains, kept),
         accepted=None,
         log_weight=None,
         moments={

@@ -75,9 +75,8 @@ def sample_ratio(
             *shape, -1
         )
     return PosteriorSample(
-        sigma=None if not target.family.dispersions else np.exp(log_sigma).reshape(shape),
-        scales={name: np.exp(log_sigma + 0.5 * log_ratio).reshape(shape)},
-        correlations={},
+        parameters=model.parameters,
+        theta=model.parameters.absolute(0.5 * log_ratio[:, None], log_sigma).reshape(*shape, -1),
         beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
         log_density=target.log_density(log_ratio, log_sigma, profile).reshape(shape),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(shape),
