@@ -61,18 +61,18 @@ def coverage(design, simulations, prob=0.95, draws=2000, seed=1):
     rng = np.random.default_rng(seed)
     g, row = np.divmod(np.arange(60), 5)
     frame = pd.DataFrame({"y": rng.normal(size=60), "x": row - 1.5, "g": g})
-    model, columns = build_model(formula, frame, priors)
+    model, rows = build_model(formula, frame, priors)
     request = SamplerSettings(draws, 1, 0, (), False)
     held: dict[str, list[float]] = {}
     for _ in track(range(simulations), design):
         truth = sample_parameters(model, rng)
-        y = sample_response(model, columns, truth, rng)
-        made = with_response(model, columns, y)
+        y = sample_response(model, rows, truth, rng)
+        made = with_response(model, rows, y)
         sample = SAMPLERS["exact"](made, request, rng)
         tree = to_tree(made, sample, response=y, attributes={})
-        fit = rf.Fit(tree, Source(made, replace(columns, y=y)))
+        fit = rf.Fit(tree, Source(made, replace(rows, y=y)))
         table = fit.variance_shares(prob=prob, k=3).table()
-        for name, value in true_shares(made, columns, truth).items():
+        for name, value in true_shares(made, rows, truth).items():
             low, high = table.loc[name].iloc[[2, 4]]
             held.setdefault(name, []).append(float(low <= value <= high))
         for name, values in truth.effects.items():
@@ -82,7 +82,7 @@ def coverage(design, simulations, prob=0.95, draws=2000, seed=1):
     return {name: np.array(values) for name, values in held.items()}
 
 
-def true_shares(model, columns, truth):
+def true_shares(model, rows, truth):
     """Shares of variance at the parameters that made the data."""
     eta = np.empty((1, model.parameters.size))
     for term, (log_sd, z) in zip(model.parameters.terms, model.parameters.split(eta), strict=True):
@@ -93,7 +93,7 @@ def true_shares(model, columns, truth):
             R[:, i, j] = R[:, j, i] = truth.correlations[term.label]
             z[:] = partial_correlations(R)
     eta[:, -1] = np.log(truth.sigma)
-    parts = variance_parts(model, observed_rows(model, columns), eta, truth.beta)
+    parts = variance_parts(model, observed_rows(model, rows), eta, truth.beta)
     out = shares(parts, [3])
     if not model.prior_precision.any():
         # Coefficients without a proper prior have no truth to average over.
@@ -105,7 +105,7 @@ def true_shares(model, columns, truth):
     for term in model.parameters.terms:
         for place, name in zip(term.place, term.names, strict=True):
             effects[term.factor][:, :, place] = truth.effects[name]
-    fitted = fitted_variance(model, columns, truth.beta, effects)
+    fitted = fitted_variance(model, rows, truth.beta, effects)
     out["R2_bayes"] = bayes_r2(fitted, parts.residual)
     return {name: value[0] for name, value in out.items()}
 

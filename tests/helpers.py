@@ -187,11 +187,11 @@ class Dense:
         return (C @ pull)[p:], C[p:, p:]
 
 
-def dense_of(columns, model):
+def dense_of(rows, model):
     """Brute-force counterpart of a model."""
     mean = np.array([c.mean for c in model.coefficients])
     sd = np.array([c.sd for c in model.coefficients])
-    return Dense(columns.y, columns.X, columns.factors[0].codes, mean, sd)
+    return Dense(rows.y, rows.X, rows.codes[0], mean, sd)
 
 
 # -- posteriors by brute force

@@ -119,7 +119,7 @@ def test_bayesian_r2_follows_stored_effects(crossed):
     source = crossed.source
     beta = np.column_stack([post["Intercept"].to_numpy().ravel(), flat["x"], flat["z"]])
     effects = [np.stack([flat["1|g"], flat["x|g"]], axis=2), flat["1|h"][:, :, None]]
-    ours = fitted_variance(source.model, source.columns, beta, effects)
+    ours = fitted_variance(source.model, source.rows, beta, effects)
     np.testing.assert_allclose(ours, fitted, rtol=1e-9)
     residual = post["sigma"].to_numpy().ravel() ** 2 * np.mean(1 / data["w"])
     expected = fitted / (fitted + residual)
@@ -127,7 +127,7 @@ def test_bayesian_r2_follows_stored_effects(crossed):
     error = np.hypot(expected.std(), made.std()) / np.sqrt(DRAWS)
     assert abs(made.mean() - expected.mean()) < 4 * error
     # The fixed part alone would be noticed.
-    wrong = fitted_variance(source.model, source.columns, beta, [0 * e for e in effects])
+    wrong = fitted_variance(source.model, source.rows, beta, [0 * e for e in effects])
     assert abs((wrong / (wrong + residual)).mean() - expected.mean()) > 4 * error
 
 

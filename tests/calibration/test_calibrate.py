@@ -691,13 +691,13 @@ def test_exact_pits_are_the_share_of_draws_below(name):
     rng = np.random.default_rng(1)
     for _ in range(3):
         truth = sample_parameters(model.inner, rng)
-        y = sample_response(model.inner, model.columns, truth, rng)
-        fitted = with_response(model.inner, model.columns, y)
+        y = sample_response(model.inner, model.rows, truth, rng)
+        fitted = with_response(model.inner, model.rows, y)
         request = SamplerSettings(40_000, 40_000, 0, ("1|g",), progress=False, moments=False)
         sample = SAMPLERS["exact"](fitted, request, rng)
         pit = exact_pit(fitted, sample.points, truth)
-        draws = quantities(model.inner, model.columns, y, of_sample(sample))
-        true = quantities(model.inner, model.columns, y, truth)
+        draws = quantities(model.inner, model.rows, y, of_sample(sample))
+        true = quantities(model.inner, model.rows, y, truth)
         assert set(pit) <= set(draws)
         for key, value in pit.items():
             share = np.mean(draws[key] < true[key])
@@ -711,11 +711,11 @@ def test_quantities_are_what_they_say():
         "y ~ x + (x|g) + (1|h)", rows(), weights="w",
         priors=dict.fromkeys(("sigma", "1|g", "x|g", "1|h"), "half_t(1)"),
     )  # fmt: skip
-    inner, columns, frame = model.inner, model.columns, rows()
+    inner, data, frame = model.inner, model.rows, rows()
     rng = np.random.default_rng(2)
     at = sample_parameters(inner, rng)
-    y = sample_response(inner, columns, at, rng)
-    made = {k: v[0] for k, v in quantities(inner, columns, y, at).items()}
+    y = sample_response(inner, data, at, rng)
+    made = {k: v[0] for k, v in quantities(inner, data, y, at).items()}
     g, h, x, w = (frame[k].to_numpy() for k in "ghxw")
     intercept, slope, other = (at.effects[k][0] for k in ("1|g", "x|g", "1|h"))
     mean = at.beta[0, 0] + intercept[g] + (at.beta[0, 1] + slope[g]) * x + other[h]

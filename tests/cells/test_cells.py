@@ -14,13 +14,14 @@ from scipy import stats
 
 import ranef as rf
 from frames import make_frame
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import FactorLayout, orthonormalize
 from ranef.errors import DataError
 from ranef.formula.fixed_effects import FixedTerm
 from ranef.formula.grouping import Factor, GroupColumns
 from ranef.formula.parse import parse_formula
 from ranef.formula.rows import Rows, evaluate
+from ranef.formula.spec import DesignSpec
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
 
@@ -56,9 +57,9 @@ def cells_of(formula, data):
 def design_of(formula, data):
     made = columns(formula, data)
     cells = compress(made)
-    (factor,) = made.factors
+    (factor,) = made.spec.factors
     layout = FactorLayout(factor.name, len(factor.levels), cells.level[0], (0,))
-    return orthonormalize(cells, made.names, (layout,))
+    return orthonormalize(cells, made.spec.names, (layout,))
 
 
 def target_of(formula, data):
@@ -100,20 +101,25 @@ def test_counts_means_and_within_products_are_those_of_a_plain_loop(rows, interc
     codes = np.unique(codes, return_inverse=True)[1]
     X = np.column_stack([np.ones(len(y)), x]) if intercept else x[:, None]
     names = ("Intercept", "x") if intercept else ("x",)
-    terms = tuple(FixedTerm(n, (j,)) for j, n in enumerate(names))
     levels = tuple(str(k) for k in range(codes.max() + 1))
+    spec = DesignSpec(
+        formula=parse_formula(f"y ~ {int(intercept)} + x + (1|g)"),
+        names=names,
+        terms=tuple(FixedTerm(n, (j,)) for j, n in enumerate(names)),
+        groups=(GroupColumns("1|g", 0, (0,), ("1|g",), True),),
+        factors=(Factor("g", levels=levels),),
+    )
     made = compress(
         Rows(
+            spec=spec,
             y=y,
             offset=None,
             weights=None,
             X=X,
-            names=names,
-            terms=terms,
-            factors=(Factor("g", codes, levels),),
             slopes=np.empty((len(y), 0)),
-            groups=(GroupColumns("1|g", 0, (0,), ("1|g",), True),),
+            codes=(codes,),
             dropped=0,
+            frame=pd.DataFrame(index=range(len(y))),
         )
     )
     # What covariates explain within cells may have been taken from the response first.
@@ -148,7 +154,7 @@ def test_cells_of_several_factors_hold_the_weighted_sums_of_their_rows(formula, 
     data = data.assign(w=np.random.default_rng(8).uniform(0.2, 3, len(data)))
     made = evaluate(parse_formula(formula), data, weights)
     cells = compress(made)
-    codes = np.array([f.codes for f in made.factors])
+    codes = np.array(made.codes)
     assert len({tuple(c) for c in cells.level.T}) == cells.level.shape[1] < len(data)
     w = np.ones(len(data)) if weights is None else data["w"].to_numpy()
     u, s = np.column_stack([made.X, made.y]) - cells.shift, made.slopes
@@ -268,7 +274,7 @@ def test_blocks_are_those_of_the_rows_in_internal_coordinates(formula):
     data = make_frame(6)
     made, design = columns(formula, data), design_of(formula, data)
     rows = np.column_stack([made.X @ design.T, made.y - made.X @ design.beta_ls])
-    target, codes = target_of(formula, data), made.factors[0].codes
+    target, codes = target_of(formula, data), made.codes[0]
     sizes = np.bincount(codes)
     assert len(set(sizes)) > 2
     np.testing.assert_array_equal(design.count, sizes)

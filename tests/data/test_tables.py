@@ -79,11 +79,11 @@ SOURCES = {
 def test_every_source_gives_the_same_columns(source, tmp_path):
     made = columns_of("y ~ x + flag + (1|g)", SOURCES[source](tmp_path))
     np.testing.assert_array_equal(made.y, TABLE["y"])
-    assert made.names == ("Intercept", "x", "flag")
+    assert made.spec.names == ("Intercept", "x", "flag")
     np.testing.assert_array_equal(made.X[:, 1], TABLE["x"])
     np.testing.assert_array_equal(made.X[:, 2], [1, 0, 1, 1])
-    assert made.factors[0].levels == ("a", "b")
-    np.testing.assert_array_equal(made.factors[0].codes, [1, 0, 1, 0])
+    assert made.spec.factors[0].levels == ("a", "b")
+    np.testing.assert_array_equal(made.codes[0], [1, 0, 1, 0])
 
 
 @pytest.mark.parametrize("source", ["pandas", "polars", "pyarrow", "polars LazyFrame"])
@@ -104,7 +104,7 @@ def test_missing_values_of_every_kind_are_dropped_and_counted(source):
         made = columns_of("y ~ k + flag + (1|g)", data)
     assert made.dropped == 3
     np.testing.assert_array_equal(made.X[:, 1:], [[1, 1], [5, 0]])
-    assert made.factors[0].levels == ("a", "b")
+    assert made.spec.factors[0].levels == ("a", "b")
 
 
 def test_rows_missing_in_unused_columns_stay():
@@ -350,7 +350,7 @@ def test_every_numeric_type_is_a_response_and_a_covariate(dtype):
     made = columns_of("y ~ x + (1|g)", data)
     assert made.y.dtype == np.float64
     np.testing.assert_array_equal(made.y, [1, 0, 1, 1, 0, 1])
-    assert made.names == ("Intercept", "x")
+    assert made.spec.names == ("Intercept", "x")
     np.testing.assert_array_equal(made.X[:, 1], made.y)
 
 
@@ -363,7 +363,7 @@ def test_polars_decimals_are_numbers():
 @pytest.mark.parametrize("kind", [pl.DataFrame, pl.LazyFrame])
 def test_polars_columns_of_lists_do_no_harm_unless_used(kind):
     data = kind({"y": [1.0, 2.0], "g": ["a", "b"], "tags": [[1, 2], [3, 4]]})
-    assert columns_of("y ~ 1 + (1|g)", data).factors[0].levels == ("a", "b")
+    assert columns_of("y ~ 1 + (1|g)", data).spec.factors[0].levels == ("a", "b")
 
 
 @pytest.mark.parametrize("kind", [pl.DataFrame, pl.LazyFrame])
@@ -372,7 +372,7 @@ def test_polars_needs_no_pyarrow(kind, monkeypatch):
     data = kind({"y": [1.0, 2.0, 4.0], "x": [1, None, 3], "g": ["b", "b", "a"]})
     with pytest.warns(MissingRowsWarning):
         made = columns_of("y ~ x + (1|g)", data)
-    assert made.factors[0].levels == ("a", "b")
+    assert made.spec.factors[0].levels == ("a", "b")
     np.testing.assert_array_equal(made.X[:, 1], [1, 3])
 
 
@@ -420,8 +420,8 @@ def test_levels_that_look_the_same_are_refused():
 def test_order_of_polars_and_arrow_categories_is_kept(kind):
     levels = pl.Series(["lo", "hi", "lo", "hi"], dtype=pl.Enum(["lo", "mid", "hi"]))
     made = columns_of("y ~ g + (1|g)", kind({"y": [1.0, 2.0, 3.0, 5.0], "g": levels}))
-    assert made.factors[0].levels == ("lo", "hi")
-    assert made.names == ("Intercept", "g[hi]")
+    assert made.spec.factors[0].levels == ("lo", "hi")
+    assert made.spec.names == ("Intercept", "g[hi]")
 
 
 # -- the user's table ------------------------------------------------------------------------------

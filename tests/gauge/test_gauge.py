@@ -183,7 +183,7 @@ def test_the_fit_has_the_users_names(data):
         "1|part no.:who_sigma",
         "sigma",
     ]
-    assert fit.source.model.formula.response_name == "bore / µm"
+    assert fit.source.model.spec.formula.response_name == "bore / µm"
 
 
 @pytest.fixture(scope="module")

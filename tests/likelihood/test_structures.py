@@ -97,18 +97,15 @@ def dense(formula: str, weighted: bool, seed: int = 1) -> Dense:
         }
     )
     priors = dict.fromkeys(("sigma",), "half_t(2)")
-    model, columns = build_model(formula, frame, priors, "w" if weighted else None)
+    model, rows = build_model(formula, frame, priors, "w" if weighted else None)
     parts = []
-    for f, factor in enumerate(columns.factors):
-        z = np.column_stack([np.ones(n), columns.slopes])[:, list(model.design.factors[f].columns)]
-        for level in range(len(factor.levels)):
-            parts.append(z * (factor.codes == level)[:, None])
-    V = np.column_stack(
-        [columns.X @ model.design.T, columns.response - columns.X @ model.design.beta_ls]
-    )
-    w = columns.weights if columns.weights is not None else np.ones(n)
-    codes = [f.codes for f in columns.factors]
-    return Dense(model, np.hstack(parts), V, w, codes, columns.slopes)
+    for factor, codes in zip(model.design.factors, rows.codes, strict=True):
+        z = np.column_stack([np.ones(n), rows.slopes])[:, list(factor.columns)]
+        for level in range(factor.levels):
+            parts.append(z * (codes == level)[:, None])
+    V = np.column_stack([rows.X @ model.design.T, rows.response - rows.X @ model.design.beta_ls])
+    w = rows.weights if rows.weights is not None else np.ones(n)
+    return Dense(model, np.hstack(parts), V, w, list(rows.codes), rows.slopes)
 
 
 def some_roots(model: Any, rng: np.random.Generator, n: int = 2) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from scipy import integrate, optimize, stats
 
 import ranef as rf
 from helpers import errors_of, worst
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.errors import DataError, IdentifiabilityError, IdentifiabilityWarning, PriorError
 from ranef.likelihood.interpolation.interpolate import interpolate
 from ranef.likelihood.posterior import MarginalPosterior
@@ -440,6 +440,6 @@ def test_two_factors_of_the_same_rows_are_told():
 
 
 def test_weights_are_those_of_the_standard_errors():
-    _, columns = build_model(FORMULA, SCHOOLS, se="se")
-    np.testing.assert_allclose(columns.sigma / np.sqrt(columns.weights), SE, rtol=1e-14)
-    assert np.exp(compress(columns).log_weights) == pytest.approx(1.0)
+    _, rows = build_model(FORMULA, SCHOOLS, se="se")
+    np.testing.assert_allclose(rows.spec.sigma / np.sqrt(rows.weights), SE, rtol=1e-14)
+    assert np.exp(compress(rows).log_weights) == pytest.approx(1.0)

@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 
 import ranef as rf
 from frames import make_frame
+from ranef.cells.cells import balanced_cells
 from ranef.errors import (
     DataError,
     IdentifiabilityError,
@@ -20,9 +21,10 @@ from ranef.errors import (
     ImproperPosteriorError,
     PriorError,
 )
+from ranef.formula.spec import intercept_spec
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.family import Gaussian
-from ranef.mixed_model.model import build_model
+from ranef.mixed_model.model import build_model, model_from_cells
 from ranef.priors import scale_prior
 
 
@@ -76,6 +78,23 @@ def test_priors_of_a_term_go_to_its_columns_and_a_columns_own_goes_first():
     assert texts["sigma"] == "half_t(4, df=3)"
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_model_of_cells_without_rows_is_that_of_their_rows(constant):
+    data, priors = groups_of(6), {"sigma": "half_t(2)", "1|g": "half_t(2)"}
+    formula = f"y ~ {int(constant)} + (1|g)"
+    mean = data.groupby("g")["y"].mean().to_numpy()
+    within = float(((data["y"] - mean[data["g"]]) ** 2).sum())
+    cells = balanced_cells(mean, within, rows=24, weight=4, size=4, constant=constant)
+    made = RandomIntercept(model_from_cells(intercept_spec(formula), cells, priors))
+    log_ratio, log_sigma = np.array([-3.0, 0.0, 2.0]), np.array([-0.4, 0.1, 0.3])
+    expected = RandomIntercept(model_of(formula, data, priors)).log_density(log_ratio, log_sigma)
+    np.testing.assert_allclose(made.log_density(log_ratio, log_sigma), expected, rtol=1e-12)
+    # Negative control: another sum of squares within groups is other data.
+    other = balanced_cells(mean, 2 * within, rows=24, weight=4, size=4, constant=constant)
+    wrong = RandomIntercept(model_from_cells(intercept_spec(formula), other, priors))
+    assert np.abs(wrong.log_density(log_ratio, log_sigma) - expected).min() > 1
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -124,9 +143,9 @@ def test_model_knows_levels_rows_and_what_was_dropped():
     data = make_frame()
     data.loc[[0, 4], "x"] = np.nan
     with pytest.warns(rf.MissingRowsWarning):
-        made, columns = build_model("y ~ x + (1|g)", data)
-    assert (made.dropped, made.design.N, len(columns.y)) == (2, len(data) - 2, len(data) - 2)
-    assert made.levels == (tuple("01234567"),)
+        made, rows = build_model("y ~ x + (1|g)", data)
+    assert (rows.dropped, made.design.N, len(rows.y)) == (2, len(data) - 2, len(data) - 2)
+    assert made.spec.factors[0].levels == tuple("01234567")
     assert made.parameters.terms[0].label == "1|g"
 
 

@@ -112,10 +112,10 @@ def test_dropped_columns_leave_the_model_without_them(full, left, names):
     with pytest.raises(DataError, match=r"let aliased='drop' leave them out"):
         build_model(f"y ~ {full} + (1|g)", data)
     with pytest.warns(AliasedWarning, match="of earlier ones and left out") as caught:
-        made, columns = build_model(f"y ~ {full} + (1|g)", data, aliased="drop")
+        made, _ = build_model(f"y ~ {full} + (1|g)", data, aliased="drop")
     assert ", ".join(names) in str(caught[0].message)
-    assert made.aliased == columns.aliased == tuple(names)
-    assert sorted(i for t in made.terms for i in t.columns) == list(range(len(made.names)))
+    assert made.spec.aliased == tuple(names)
+    assert sorted(i for t in made.spec.terms for i in t.columns) == list(range(len(made.names)))
     values = {"1|g": 1.0, "sigma": 1.0}
     with pytest.warns(AliasedWarning):
         model = rf.model(f"y ~ {full} + (1|g)", data, aliased="drop")
@@ -229,11 +229,11 @@ def test_measurements_are_no_grouping_factor():
     assert "Did you mean a slope, '(x|g)', or a fixed effect, '+ x'?" in str(c.value)
     assert (c.value.column, c.value.levels) == ("x", 40)
     labels = data.assign(x=(data["g"] + 0.5).astype(str))
-    assert build_model("y ~ 1 + (1|x)", labels)[0].levels[0][0] == "0.5"
+    assert build_model("y ~ 1 + (1|x)", labels)[0].spec.factors[0].levels[0] == "0.5"
     category = data.assign(x=pd.Categorical(data["g"] + 0.5))
-    assert len(build_model("y ~ 1 + (1|x)", category)[0].levels[0]) == 8
+    assert len(build_model("y ~ 1 + (1|x)", category)[0].spec.factors[0].levels) == 8
     whole = data.assign(x=data["g"].astype(float))
-    assert build_model("y ~ 1 + (1|x)", whole)[0].levels[0][:2] == ("0", "1")
+    assert build_model("y ~ 1 + (1|x)", whole)[0].spec.factors[0].levels[:2] == ("0", "1")
 
 
 def test_levels_of_fixed_factors_in_one_row_are_told():

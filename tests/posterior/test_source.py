@@ -51,9 +51,9 @@ def test_a_loaded_fit_has_the_same_model_and_draws(case, tmp_path):
     fit.save(tmp_path / "fit.nc")
     again = rf.load(tmp_path / "fit.nc")
     assert again.source.model.names == fit.source.model.names
-    assert again.source.model.levels == fit.source.model.levels
+    assert again.source.model.spec.factors == fit.source.model.spec.factors
     assert again.source.model.prior_texts() == fit.source.model.prior_texts()
-    np.testing.assert_array_equal(again.source.columns.X, fit.source.columns.X)
+    np.testing.assert_array_equal(again.source.rows.X, fit.source.rows.X)
     ours, theirs = (posterior_draws(f.draws, f.source.model) for f in (fit, again))
     np.testing.assert_array_equal(ours.theta, theirs.theta)
     np.testing.assert_array_equal(ours.beta, theirs.beta)
@@ -75,9 +75,9 @@ def test_vectors_read_from_the_tree_have_the_recorded_density():
     drawn = posterior_draws(fit.draws, fit.source.model)
     recorded = fit.draws["sample_stats"]["lp"].to_numpy().ravel()
     np.testing.assert_allclose(drawn.target.log_density(drawn.theta), recorded, rtol=1e-9)
-    X, columns = drawn.target.model.design.T, fit.source.columns
-    fitted = columns.X @ (fit.source.model.design.beta_ls + drawn.internal @ X.T).T
-    np.testing.assert_allclose(fitted, columns.X @ drawn.beta.T, rtol=1e-9)
+    X, rows = drawn.target.model.design.T, fit.source.rows
+    fitted = rows.X @ (fit.source.model.design.beta_ls + drawn.internal @ X.T).T
+    np.testing.assert_allclose(fitted, rows.X @ drawn.beta.T, rtol=1e-9)
 
 
 def test_a_file_without_rows_says_so(tmp_path):

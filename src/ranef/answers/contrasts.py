@@ -169,7 +169,7 @@ def contrast(posterior: PosteriorDraws, weights: Mapping[str, Any], prob: float)
             row[known[name]] += number(f"The weight of {name!r}", weight)
     labels = tuple(str(k) for k in several)
     center, root = _coefficients(posterior)
-    response = model.formula.response_name
+    response = model.spec.formula.response_name
     return Combinations(
         labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
     )
@@ -243,10 +243,10 @@ def marginal_means(
     count = int(np.prod([len(levels[n]) for n in wanted]))
     weights = X.reshape(count, size // count, -1).mean(axis=1)
     labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
-    offset = source.columns.offset
+    offset = source.rows.offset
     constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
     center, root = _coefficients(posterior)
-    title, response = ", ".join(wanted), source.model.formula.response_name
+    title, response = ", ".join(wanted), source.model.spec.formula.response_name
     return Combinations(labels, weights, constant, center, root, prob, title, response)
 
 
@@ -256,7 +256,9 @@ def coefficient_names(model: ModelSpec) -> dict[str, int]:
     def shown(term: FixedTerm) -> list[str]:
         return [f"{term.name}[{v}]" for v in term.levels] if term.levels else [term.name]
 
-    out = {n: j for term in model.terms for n, j in zip(shown(term), term.columns, strict=True)}
+    out = {
+        n: j for term in model.spec.terms for n, j in zip(shown(term), term.columns, strict=True)
+    }
     return out | {n: j for j, n in enumerate(model.names)}
 
 

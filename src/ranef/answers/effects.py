@@ -97,9 +97,9 @@ def _compared(posterior: PosteriorDraws, names: list[str], asked: Question) -> p
     if wanted[0] == wanted[1]:
         raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
     for name in names:
-        levels = model.levels[where[name][0]]
+        levels = model.spec.factors[where[name][0]].levels
         missing = [level for level in wanted if level not in levels]
-        if missing and (len(names) == 1 or len(model.levels) == 1):
+        if missing and (len(names) == 1 or len(model.spec.factors) == 1):
             factor = model.design.factors[where[name][0]].name
             raise DataError(
                 f"compare names {missing[0]!r}, no level of {factor!r}. "
@@ -122,7 +122,7 @@ def _compared(posterior: PosteriorDraws, names: list[str], asked: Question) -> p
     if not rows:
         raise DataError(
             f"compare names {wanted[0]!r} and {wanted[1]!r}, which no grouping factor has both of. "
-            f"{nearest(wanted[0], [v for levels in model.levels for v in levels])}"
+            f"{nearest(wanted[0], [v for f in model.spec.factors for v in f.levels])}"
         )
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "difference"

@@ -8,9 +8,9 @@ import numpy as np
 
 from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
-from ranef.formula.expressions import model_matrix, parse_side, variables
+from ranef.formula.expressions import parse_side, variables
 from ranef.formula.fixed_effects import tidy
-from ranef.posterior.source import rows_at_hand
+from ranef.formula.new_rows import encode, undetermined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,21 +87,16 @@ class FixedPart:
     """
 
     def __init__(self, source: Source) -> None:
-        self._formula, self._model = source.model.formula, source.model
-        frame = rows_at_hand(source.columns)
-        recipe = source.columns.recipe
-        if recipe is None:
-            raise DataError("These columns were not made from a table, so no grid can be made.")
-        self.used = set(recipe.fixed_names)
+        self._spec = spec = source.model.spec
+        self.used = set(spec.fixed_names)
+        frame = source.rows.frame
         self.rows = tidy(frame, self.used)
-        self._spec = recipe.fixed
-        factors = {str(f.expr): f for f in self._spec.factor_contrasts}
-        self.categorical = {n for n in self.used if self.rows[n].dtype.kind not in "iuf"}
-        for expression in factors:
+        self.categorical = {n for n in self.used if not spec.columns[n].number}
+        for expression in (str(f.expr) for f in spec.fixed.factor_contrasts):
             # C(x) makes a factor of the numbers in x.
             if expression not in frame.columns:  # odd names stand without their backticks here
-                inner = parse_side(expression, self._formula, intercept=False)
-                self.categorical |= variables(inner, self._formula, frame)
+                inner = parse_side(expression, spec.formula, intercept=False)
+                self.categorical |= variables(inner, spec.formula, frame)
 
     def encode(self, frame: pd.DataFrame) -> Array:
         """Fixed-effect columns of new rows, shape (m, p).
@@ -116,33 +111,15 @@ class FixedPart:
         DataError
             If columns were left out as aliased and the data do not tell the new rows' means.
         """
-        made = self._columns(model_matrix(self._spec, self._formula, frame))
-        if self._model.aliased:
-            self._check_estimable(made)
-        return np.column_stack([made[n] for n in self._model.names])
-
-    def _columns(self, matrix: Any) -> dict[str, Array]:
-        """Columns of a model matrix by the model's names."""
-        values = matrix.to_numpy(dtype=float)
-        names = [str(c).replace("[T.", "[") for c in matrix.columns]
-        return {n: values[:, j] for j, n in enumerate(names)}
-
-    def _check_estimable(self, new: dict[str, Array]) -> None:
-        """Refuse rows outside the space that the observed rows span (Searle 1971, ch. 5)."""
-        observed = self._columns(model_matrix(self._spec, self._formula, self.rows))
-        X = np.column_stack([observed[n] for n in new])
-        scale = np.linalg.norm(X, axis=0)
-        scale[scale == 0] = 1.0
-        rows = np.column_stack(list(new.values())) / scale
-        _, root, Vh = np.linalg.svd(X / scale, full_matrices=True)
-        null = Vh[int(np.sum(root > 1e-9 * root[0])) :]
-        lost = np.abs(rows @ null.T).max(axis=1) > 1e-7 * np.linalg.norm(rows, axis=1)
+        whole = encode(self._spec.fixed, self._spec, frame)
+        lost = undetermined(self._spec, whole).any(axis=1)
         if lost.any():
             raise DataError(
-                f"{int(lost.sum())} of {len(rows)} combinations of levels cannot be told from the "
-                f"data, because {', '.join(self._model.aliased)} had to be left out; leave the "
+                f"{int(lost.sum())} of {len(whole)} combinations of levels cannot be told from the "
+                f"data, because {', '.join(self._spec.aliased)} had to be left out; leave the "
                 "interaction out, or ask for a contrast of coefficients instead."
             )
+        return np.ascontiguousarray(whole[:, list(self._spec.kept)])
 
 
 def group_squares(source: Source, at: Mapping[str, Any]) -> tuple[Array, ...]:
@@ -164,22 +141,14 @@ def group_squares(source: Source, at: Mapping[str, Any]) -> tuple[Array, ...]:
     DataError
         If no effect varies by group with a column that is held, or a value does not fit it.
     """
-    formula = source.model.formula
-    frame = rows_at_hand(source.columns)
-    sides = [parse_side(t.expression, formula, intercept=True) for t in formula.groups]
-    reads = [variables(parsed, formula, frame) for parsed in sides]
-    varying = set().union(*reads)
+    spec = source.model.spec
+    varying = set(spec.group_names)
     for name in at:
         if name not in varying:
             raise DataError(
                 f"at names {name!r}, with which no effect varies by group. "
                 f"{nearest(str(name), sorted(varying))}"
             )
-    out = []
-    for parsed, used in zip(sides, reads, strict=True):
-        rows = tidy(frame, used)
-        spec = model_matrix(parsed, formula, rows).model_spec
-        own = {n: v for n, v in at.items() if n in used}
-        Z = model_matrix(spec, formula, hold(rows, own, used)).to_numpy(dtype=float)
-        out.append(Z.T @ Z / len(Z))
-    return tuple(out)
+    rows = hold(tidy(source.rows.frame, varying), at, varying)
+    parts = (encode(group.spec, spec, rows) for group in spec.groups)
+    return tuple(Z.T @ Z / len(Z) for Z in parts)

@@ -36,25 +36,25 @@ def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
         factors' effects at their posterior means, on the columns of one factor's terms. NaN where
         a level's rows do not determine them.
     """
-    model, columns = source.model, source.columns
+    model, rows = source.model, source.rows
     beta = read_coefficients(tree, model).mean(axis=0)
-    weights = np.ones(len(columns.y)) if columns.weights is None else columns.weights
+    weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights
     parts: dict[int, Array] = {}
     stacked: dict[int, tuple[list[str], list[Array]]] = {}
     for term in model.parameters.terms:
-        codes = columns.factors[term.factor].codes
+        codes = rows.codes[term.factor]
         names, values = stacked.setdefault(term.factor, ([], []))
-        for name, column in zip(term.names, term_columns(model, columns, term), strict=True):
+        for name, column in zip(term.names, term_columns(model, rows, term), strict=True):
             z = np.ones(len(codes)) if column is None else column
             effect = effects_table(tree, name)["mean"].to_numpy()
             parts[term.factor] = parts.get(term.factor, np.zeros(len(codes))) + effect[codes] * z
             names.append(name)
             values.append(z)
-    rest = columns.response - columns.X @ beta - np.sum(list(parts.values()), axis=0)
+    rest = rows.response - rows.X @ beta - np.sum(list(parts.values()), axis=0)
     out: dict[str, Array] = {}
     for factor, (names, values) in stacked.items():
-        codes, own = columns.factors[factor].codes, rest + parts[factor]
-        G, q = len(model.levels[factor]), len(names)
+        codes, own = rows.codes[factor], rest + parts[factor]
+        G, q = model.design.factors[factor].levels, len(names)
         ZZ, Zy = np.empty((G, q, q)), np.empty((G, q))
         for i, z in enumerate(values):
             Zy[:, i] = np.bincount(codes, weights * z * own, G)

@@ -76,40 +76,40 @@ class VarianceParts:
         return np.asarray(sum(self.groups.values()), float)
 
 
-def term_columns(model: ModelSpec, columns: Rows, term: TermPrior) -> Iterator[Array | None]:
+def term_columns(model: ModelSpec, rows: Rows, term: TermPrior) -> Iterator[Array | None]:
     """Yield the columns by which a term's effects enter the rows, shape (N,); None for ones."""
     block = model.design.factors[term.factor].columns
     for place in term.place:
         k = block[place]
-        yield None if k == 0 else columns.slopes[:, k - 1]
+        yield None if k == 0 else rows.slopes[:, k - 1]
 
 
-def mean_square(model: ModelSpec, columns: Rows, term: TermPrior) -> Array:
+def mean_square(model: ModelSpec, rows: Rows, term: TermPrior) -> Array:
     """Mean over rows of z z', z a row of the term's columns, shape (q, q)."""
-    ones = np.ones(len(columns.y))
-    Z = np.array([ones if c is None else c for c in term_columns(model, columns, term)])
+    ones = np.ones(len(rows.y))
+    Z = np.array([ones if c is None else c for c in term_columns(model, rows, term)])
     return np.asarray(Z @ Z.T / len(ones))
 
 
-def observed_rows(model: ModelSpec, columns: Rows) -> DistinctRows:
+def observed_rows(model: ModelSpec, rows: Rows) -> DistinctRows:
     """Take the rows of the data as they are.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         The model and its rows.
 
     Returns
     -------
     DistinctRows
     """
-    squares = tuple(mean_square(model, columns, term) for term in model.parameters.terms)
-    return DistinctRows(columns.X, squares, mean_inverse(columns))
+    squares = tuple(mean_square(model, rows, term) for term in model.parameters.terms)
+    return DistinctRows(rows.X, squares, mean_inverse(rows))
 
 
-def mean_inverse(columns: Rows) -> float:
+def mean_inverse(rows: Rows) -> float:
     """Mean over rows of 1 / weight."""
-    return 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))
+    return 1.0 if rows.weights is None else float(np.mean(1 / rows.weights))
 
 
 def variance_parts(
@@ -153,12 +153,12 @@ def variance_parts(
     return VarianceParts(fixed, groups, factors, residual)
 
 
-def fitted_variance(model: ModelSpec, columns: Rows, beta: Array, effects: list[Array]) -> Array:
+def fitted_variance(model: ModelSpec, rows: Rows, beta: Array, effects: list[Array]) -> Array:
     """Variance over rows of X beta + Z b, divisor N - 1, at n draws.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         The model and its rows.
     beta
         Shape (n, p).
@@ -171,16 +171,16 @@ def fitted_variance(model: ModelSpec, columns: Rows, beta: Array, effects: list[
         Shape (n,).
     """
     # Columns about their means: an offset of X carries no variance but would cost digits.
-    X = columns.X - columns.X.mean(axis=0)
+    X = rows.X - rows.X.mean(axis=0)
     out = np.empty(len(beta))
     step = max(1, _BLOCK // len(X))
     for start in range(0, len(beta), step):
         part = slice(start, start + step)
         fitted = beta[part] @ X.T
         for term in model.parameters.terms:
-            codes = columns.factors[term.factor].codes
+            codes = rows.codes[term.factor]
             b = effects[term.factor][part]
-            for place, column in zip(term.place, term_columns(model, columns, term), strict=True):
+            for place, column in zip(term.place, term_columns(model, rows, term), strict=True):
                 own = b[:, codes, place]
                 fitted += own if column is None else own * column
         out[part] = fitted.var(axis=1, ddof=1)

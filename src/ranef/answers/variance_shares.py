@@ -119,8 +119,8 @@ def answer_shares(
     check_prob(prob)
     held = {} if at is None else dict(mapping("at", at, "at={'Days': 5}"))
     rng = generator(seed)
-    model, columns = source.model, source.columns
-    rows = observed_rows(model, columns)
+    model, data = source.model, source.rows
+    rows = observed_rows(model, data)
     if held:
         rows = replace(rows, squares=group_squares(source, held))
     parts = variance_parts(model, rows, posterior.theta, posterior.beta)
@@ -131,9 +131,9 @@ def answer_shares(
         draws["R2_marginal"] = parts.fixed / total
         draws["R2_conditional"] = (parts.fixed + between) / total
         draws["R2_bayes"] = _fitted_share(posterior, source, parts, rng)
-        if columns.y.min() > 0:
-            offset = 0.0 if columns.offset is None else float(columns.offset.mean())
-            mean = posterior.beta @ columns.X.mean(axis=0) + offset
+        if data.y.min() > 0:
+            offset = 0.0 if data.offset is None else float(data.offset.mean())
+            mean = posterior.beta @ data.X.mean(axis=0) + offset
             draws |= coefficients_of_variation(parts, mean)
     return VarianceShares(draws, prob, held, _residual(source))
 
@@ -216,13 +216,13 @@ def _fitted_share(
     posterior: PosteriorDraws, source: Source, parts: VarianceParts, rng: np.random.Generator
 ) -> Array:
     """Bayesian R2 with group effects at jointly drawn effects; large data use every k-th draw."""
-    model, columns = source.model, source.columns
+    model, rows = source.model, source.rows
     use: IntArray = usable(posterior)
-    most = int(np.clip(_NUMBERS / len(columns.y), min(_LEAST, len(use)), len(use)))
+    most = int(np.clip(_NUMBERS / len(rows.y), min(_LEAST, len(use)), len(use)))
     use = use[np.linspace(0, len(use) - 1, most).astype(np.intp)]
     fitted = np.empty(len(use))
     for part, effects in joint_draws(posterior, use, rng):
-        fitted[part] = fitted_variance(model, columns, posterior.beta[use[part]], effects)
+        fitted[part] = fitted_variance(model, rows, posterior.beta[use[part]], effects)
     return bayes_r2(fitted, parts.residual[use])
 
 
@@ -234,8 +234,8 @@ def _replicates(k: int | list[int]) -> list[int]:
 
 def _residual(source: Source) -> str:
     """Say what the residual variance is."""
-    if source.columns.sigma is not None:
+    if source.model.spec.sigma is not None:
         return "mean over rows of the squared known standard errors"
-    if source.columns.weights is not None:
+    if source.rows.weights is not None:
         return "mean over rows of sigma² / weight"
     return "sigma²"

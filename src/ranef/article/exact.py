@@ -10,12 +10,10 @@ import numpy as np
 from scipy import stats
 
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
-from ranef.cells.cells import Cells
+from ranef.cells.cells import balanced_cells
 from ranef.common.arguments import generator, whole_number
 from ranef.errors import DataError
-from ranef.formula.fixed_effects import FixedTerm
-from ranef.formula.grouping import GroupColumns
-from ranef.formula.parse import parse_formula
+from ranef.formula.spec import intercept_spec
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import model_from_cells
 from ranef.priors import variance
@@ -162,47 +160,14 @@ def _model(
     """Make the model from row means and the sum of squares within rows."""
     n, J = W.shape
     row_mean = W @ np.full(J, 1 / J)
-    shift = float(row_mean.mean()) if mean else 0.0
     # In blocks that stay in the cache: fresh memory for n rows costs more than the arithmetic.
     within = 0.0
     for start in range(0, n, _BLOCK):
         rest = W[start : start + _BLOCK] - row_mean[start : start + _BLOCK, None]
         within += float(np.vdot(rest, rest))
-    p = int(mean)
-    # Not row_mean[:, None]: its stride of zero keeps products from reaching BLAS.
-    columns = row_mean.reshape(n, 1)
-    if mean:
-        columns = np.ones((n, 2))
-        np.subtract(row_mean, shift, out=columns[:, 1])
-    spread = np.zeros((p + 1, p + 1))
-    spread[p, p] = within
-    cells = Cells(
-        rows=n * J,
-        count=np.broadcast_to(float(J), n),
-        size=np.broadcast_to(np.intp(J), n),
-        level=np.arange(n)[None],
-        shift=np.append(np.zeros(p), shift),
-        explained=np.zeros(p),
-        ones=np.ones(1) if mean else None,
-        mean=columns,
-        within=spread,
-        slopes=np.empty((n, 0)),
-        slope_slope=np.empty((n, 0, 0)),
-        slope_u=np.empty((n, 0, p + 1)),
-        log_weights=0.0,
-        median=0.0,
-        mad=0.0,
-    )
+    cells = balanced_cells(row_mean, within, rows=n * J, weight=J, size=J, constant=mean)
     priors = {
         "sigma": variance(stats.invgamma(noise[0], scale=noise[1])),
         "1|i": variance(stats.invgamma(signal[0], scale=signal[1])),
     }
-    return model_from_cells(
-        parse_formula(f"W ~ {p} + (1|i)"),
-        cells,
-        names=("Intercept",) * p,
-        terms=(FixedTerm("Intercept", (0,)),) * p,
-        groups=(GroupColumns("1|i", 0, (0,), ("1|i",), correlated=True),),
-        factors=(("i", ()),),
-        priors=priors,
-    )
+    return model_from_cells(intercept_spec(f"W ~ {int(mean)} + (1|i)"), cells, priors)

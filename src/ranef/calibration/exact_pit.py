@@ -86,7 +86,7 @@ def exact_pit(model: ModelSpec, points: Points, truth: Parameters) -> dict[str, 
     center = s * (u[-1] - mean @ u[:-1])
     noise = s * np.exp(2 * log_sigma) / target.size[size]
     spread = np.sqrt(noise + ((s[:, None] * (u[:-1] @ root)) ** 2).sum(axis=1))
-    effect = f"{name}[{model.levels[0][0]}]"
+    effect = f"{name}[{model.spec.factors[0].levels[0]}]"
     out[effect] = mixture(float(truth.effects[name][0, 0]), center, spread)
     return {**out, **{k: float(v) for k, v in scales.items()}}
 

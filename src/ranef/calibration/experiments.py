@@ -70,7 +70,7 @@ class ModelExperiment:
 
     Attributes
     ----------
-    model, columns
+    model, rows
         Design and priors; the response is not used.
     method
         Name in `ranef.samplers.SAMPLERS`.
@@ -81,7 +81,7 @@ class ModelExperiment:
     """
 
     model: ModelSpec
-    columns: Rows
+    rows: Rows
     method: str
     warmup: int
     start: str = "own"
@@ -90,10 +90,10 @@ class ModelExperiment:
         self, draws: int, simulating: np.random.Generator, fitting: np.random.Generator
     ) -> Comparison:
         """Simulate once, fit with as many chains as draws, and keep the last draw of each."""
-        model, columns = self.model, self.columns
+        model, rows = self.model, self.rows
         truth = sample_parameters(model, simulating)
-        y = sample_response(model, columns, truth, simulating)
-        fitted = with_response(model, columns, y)
+        y = sample_response(model, rows, truth, simulating)
+        fitted = with_response(model, rows, y)
         if self.start == "truth":
             sample = sample_from_truth(fitted, self.method, truth, draws, self.warmup, fitting)
         else:
@@ -102,22 +102,22 @@ class ModelExperiment:
                 _THIN * draws, draws, self.warmup, names, progress=False, moments=False
             )
             sample = SAMPLERS[self.method](fitted, request, fitting)
-        true = quantities(model, columns, y, truth)
+        true = quantities(model, rows, y, truth)
         exact = {}
         if sample.points is not None:
             exact = exact_pit(fitted, sample.points, truth)
         return Comparison(
             truth={name: float(value[0]) for name, value in true.items()},
-            draws=quantities(model, columns, y, of_sample(sample)),
+            draws=quantities(model, rows, y, of_sample(sample)),
             exact={f"{name} (exact)": value for name, value in exact.items()},
         )
 
     def description(self) -> dict[str, Any]:
         """Formula, priors, sampler, version, and a digest of the design."""
-        columns = self.columns
+        rows = self.rows
         digest = hashlib.sha256()
-        arrays = [columns.X, columns.slopes, *(f.codes for f in columns.factors)]
-        for array in arrays if columns.weights is None else [*arrays, columns.weights]:
+        arrays = [rows.X, rows.slopes, *rows.codes]
+        for array in arrays if rows.weights is None else [*arrays, rows.weights]:
             digest.update(np.ascontiguousarray(array).tobytes())
         flat = [
             n
@@ -125,7 +125,7 @@ class ModelExperiment:
             if not c.precision
         ]
         return {
-            "model": self.model.formula.text,
+            "model": self.model.spec.formula.text,
             "priors": self.model.prior_texts(),
             "held": flat,
             "method": self.method,

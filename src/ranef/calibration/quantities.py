@@ -70,14 +70,14 @@ def of_sample(sample: PosteriorSample) -> Parameters:
     )
 
 
-def quantities(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> dict[str, Array]:
+def quantities(model: ModelSpec, rows: Rows, y: Array, at: Parameters) -> dict[str, Array]:
     """Evaluate every test quantity.
 
     Parameters
     ----------
     model
         Names and design.
-    columns
+    rows
         The rows behind it.
     y
         Response, shape (N,).
@@ -100,43 +100,43 @@ def quantities(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> dic
     out = {name: at.beta[:, j] for j, name in enumerate(model.names)}
     between = np.zeros(len(at.sigma))
     for term in model.parameters.terms:
-        first = model.levels[term.factor][0]
+        first = model.spec.factors[term.factor].levels[0]
         out |= {f"{name}_sigma": at.scales[name] for name in term.names}
         if term.correlations:
             pairs = at.correlations[term.label]
             out |= {name: pairs[:, i] for i, name in enumerate(correlation_names(term))}
         out |= {f"{name}[{first}]": at.effects[name][:, 0] for name in term.names}
-        square = mean_square(model, columns, term)
+        square = mean_square(model, rows, term)
         between += np.einsum("nij,ij->n", covariance(term, at), square)
     if model.parameters.family.dispersions:
         out["sigma"] = at.sigma
-    out["log_likelihood"] = log_likelihood(model, columns, y, at)
-    inverse = 1.0 if columns.weights is None else float(np.mean(1 / columns.weights))
+    out["log_likelihood"] = log_likelihood(model, rows, y, at)
+    inverse = 1.0 if rows.weights is None else float(np.mean(1 / rows.weights))
     total = between + at.sigma**2 * inverse
     return {**out, "total_variance": total, "group_share": between / total}
 
 
-def log_likelihood(model: ModelSpec, columns: Rows, y: Array, at: Parameters) -> Array:
+def log_likelihood(model: ModelSpec, rows: Rows, y: Array, at: Parameters) -> Array:
     """Log density of the data given coefficients, effects and residual SD, shape (n,)."""
     N, n = len(y), len(at.sigma)
     squares = np.empty(n)
     step = max(1, _BLOCK // N)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        rest = y - predictor(model, columns, at, part)
+        rest = y - predictor(model, rows, at, part)
         rest *= rest
-        squares[part] = rest.sum(axis=1) if columns.weights is None else rest @ columns.weights
+        squares[part] = rest.sum(axis=1) if rows.weights is None else rest @ rows.weights
     log_weights = model.design.log_weights
     constant = 0.5 * (log_weights - N * np.log(2 * np.pi))
     return np.asarray(constant - N * np.log(at.sigma) - 0.5 * squares / at.sigma**2)
 
 
-def predictor(model: ModelSpec, columns: Rows, at: Parameters, part: slice) -> Array:
+def predictor(model: ModelSpec, rows: Rows, at: Parameters, part: slice) -> Array:
     """Fixed and group part of every row at some of the parameter values, shape (n, N)."""
-    out = at.beta[part] @ columns.X.T
+    out = at.beta[part] @ rows.X.T
     for term in model.parameters.terms:
-        codes = columns.factors[term.factor].codes
-        for name, column in zip(term.names, term_columns(model, columns, term), strict=True):
+        codes = rows.codes[term.factor]
+        for name, column in zip(term.names, term_columns(model, rows, term), strict=True):
             effect = at.effects[name][part][:, codes]
             out += effect if column is None else effect * column
     return np.asarray(out)

@@ -197,7 +197,7 @@ def _experiment(
                 "a function instead."
             )
         check_drawable(model.inner)
-        return ModelExperiment(model.inner, model.columns, method, warmup, start)
+        return ModelExperiment(model.inner, model.rows, method, warmup, start)
     if not callable(model):
         raise DataError(
             f"model is a {type(model).__name__}; rf.model(formula, data) is expected, or a "

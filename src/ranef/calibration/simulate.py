@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.calibration.quantities import Parameters, covariance, predictor
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import orthonormalize
 from ranef.errors import PriorError
 from ranef.fitting.model import correlation_names, draw_prior
@@ -92,13 +92,13 @@ def sample_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
 
 
 def sample_response(
-    model: ModelSpec, columns: Rows, truth: Parameters, rng: np.random.Generator
+    model: ModelSpec, rows: Rows, truth: Parameters, rng: np.random.Generator
 ) -> Array:
     """Draw a response from the model at given parameters.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         Design.
     truth
         From `sample_parameters`.
@@ -110,19 +110,17 @@ def sample_response(
     numpy.ndarray
         Shape (N,), offsets already taken off.
     """
-    mean = predictor(model, columns, truth, slice(None))[0]
+    mean = predictor(model, rows, truth, slice(None))[0]
     noise = truth.sigma[0] * rng.standard_normal(len(mean))
-    return np.asarray(
-        mean + (noise if columns.weights is None else noise / np.sqrt(columns.weights))
-    )
+    return np.asarray(mean + (noise if rows.weights is None else noise / np.sqrt(rows.weights)))
 
 
-def with_response(model: ModelSpec, columns: Rows, y: Array) -> ModelSpec:
+def with_response(model: ModelSpec, rows: Rows, y: Array) -> ModelSpec:
     """Put another response into a model: same design, same priors, formula not read again.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         The model and its rows.
     y
         Response, shape (N,).
@@ -131,5 +129,5 @@ def with_response(model: ModelSpec, columns: Rows, y: Array) -> ModelSpec:
     -------
     ModelSpec
     """
-    cells = compress(replace(columns, y=y, offset=None))
+    cells = compress(replace(rows, y=y, offset=None))
     return replace(model, design=orthonormalize(cells, model.names, model.design.factors))

@@ -111,7 +111,7 @@ def orthonormalize(
     Parameters
     ----------
     cells
-        From `ranef.cells.cells.compress`.
+        The data as they were counted.
     names
         Names of the fixed-effect columns, for error messages.
     factors

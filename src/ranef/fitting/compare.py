@@ -71,7 +71,7 @@ def compare(fits: Mapping[str, Fit], unit: str = "row", **options: object) -> pd
         if not isinstance(fit, Fit):
             raise DataError(f"{name!r} is a {type(fit).__name__}; a fit is expected.")
         _same_responses(first, fits[first], name, fit)
-    units_of(fits[first].source.columns, unit)
+    units_of(fits[first].source.rows, unit)
     if unit != "row":
         _same_groups(fits, unit)
     elpds = {name: fit.loo(unit, **options) for name, fit in fits.items()}  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def bayes_factor(a: Fit, b: Fit) -> BayesFactor:
     first = recorded_mass(a.draws, a.source.model)
     second = recorded_mass(b.draws, b.source.model)
     return BayesFactor(
-        (a.source.model.formula.text, b.source.model.formula.text),
+        (a.source.model.spec.formula.text, b.source.model.spec.formula.text),
         first.value - second.value,
         float(np.hypot(first.error, second.error)),
     )
@@ -179,7 +179,7 @@ def bayes_factor(a: Fit, b: Fit) -> BayesFactor:
 
 def _same_responses(one: str, a: Fit, other: str, b: Fit) -> None:
     """Refuse fits of different responses."""
-    y, z = a.source.columns.y, b.source.columns.y
+    y, z = a.source.rows.y, b.source.rows.y
     if len(y) != len(z):
         raise DataError(
             f"{one!r} was fitted to {len(y)} rows and {other!r} to {len(z)}; fits of the same rows "
@@ -198,13 +198,14 @@ def _same_groups(fits: Mapping[str, Fit], unit: str) -> None:
     """Refuse group-wise comparison over different groups."""
     codes = {}
     for name, fit in fits.items():
-        factors = fit.source.columns.factors
-        codes[name] = next((f for f in factors if f.name == unit), factors[0])
+        names = [f.name for f in fit.source.model.spec.factors]
+        at = names.index(unit) if unit in names else 0
+        codes[name] = names[at], fit.source.rows.codes[at]
     first = next(iter(codes))
-    for name, factor in codes.items():
-        if not np.array_equal(factor.codes, codes[first].codes):
+    for name, (factor, code) in codes.items():
+        if not np.array_equal(code, codes[first][1]):
             raise DataError(
-                f"The groups of {first!r} ({codes[first].name}) and of {name!r} ({factor.name}) "
+                f"The groups of {first!r} ({codes[first][0]}) and of {name!r} ({factor}) "
                 "differ; name a factor that all models have, or leave out rows: unit='row'."
             )
 
@@ -214,7 +215,7 @@ def _proper_but_common(a: Fit, b: Fit) -> None:
     models = a.source.model, b.source.model
     improper = [m.improper() for m in models]
     flats = [
-        {n: fit.source.columns.X[:, i] for i, n in enumerate(m.names) if n in bad}
+        {n: fit.source.rows.X[:, i] for i, n in enumerate(m.names) if n in bad}
         for fit, m, bad in zip((a, b), models, improper, strict=True)
     ]
     common = {

@@ -141,32 +141,32 @@ def fit(
     _check_effects(effects)
     request = _request(method, draws, chains, warmup, progress)
     rng = generator(seed)
-    model, columns = build_model(formula, data, priors, weights, se=se, aliased=aliased)
+    model, rows = build_model(formula, data, priors, weights, se=se, aliased=aliased)
     request = _with_effects(request, effects, model)
     sample = SAMPLERS[method](model, request, rng)
     seconds = time.perf_counter() - started
     tree = to_tree(
         model,
         sample,
-        response=columns.y,
+        response=rows.y,
         attributes={
             "ranef_version": __version__,
-            "formula": model.formula.text,
+            "formula": model.spec.formula.text,
             "method": method if sample.fallback is None else "nuts",
             "rows": model.design.N,
-            "dropped": model.dropped,
+            "dropped": rows.dropped,
             "groups": {f.name: f.levels for f in model.design.factors},
             "structure": sample.structure,
             **_told(sample),
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
-            "aliased": model.aliased,
+            "aliased": model.spec.aliased,
             **({} if se is None else {"se": se}),
             **({} if weights is None else {"weights": weights}),
         },
     )
-    made = Fit(tree, Source(model, columns), theta=sample.theta)
+    made = Fit(tree, Source(model, rows), theta=sample.theta)
     if not made.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "

@@ -62,13 +62,13 @@ class MixedModel:
 
     Parameters
     ----------
-    inner, columns
+    inner, rows
         From `ranef.mixed_model.model.build_model`.
     """
 
-    def __init__(self, inner: ModelSpec, columns: Rows) -> None:
+    def __init__(self, inner: ModelSpec, rows: Rows) -> None:
         self.inner = inner
-        self.columns = columns
+        self.rows = rows
         self._target = MarginalPosterior(inner)
 
     @property
@@ -161,7 +161,7 @@ class MixedModel:
         groups = count_levels({f.name: f.levels for f in design.factors})
         priors = "\n".join(f"  {k} ~ {v}" for k, v in self.priors.items())
         return (
-            f"{self.inner.formula.text}\n{design.N:,} rows, {groups}\n"
+            f"{self.inner.spec.formula.text}\n{design.N:,} rows, {groups}\n"
             f"likelihood: {self.structure}\n{priors}"
         )
 

@@ -703,7 +703,7 @@ class Fit:
         """
         import xarray as xr
 
-        rows = rows_of(self.source.columns)
+        rows = rows_of(self.source.rows)
         save_tree(self.draws.assign({GROUP: xr.DataTree(rows)}), path)
 
     def __str__(self) -> str:

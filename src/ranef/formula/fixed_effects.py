@@ -62,6 +62,9 @@ class FixedEffects:
         Positions of the columns of X among those that `spec` gives.
     aliased
         Names of columns that were left out.
+    dependence
+        Combinations of all columns that are zero, one for each that was left out, in which a
+        column's largest value counts as one; shape (columns, left out).
     """
 
     X: Array
@@ -70,6 +73,7 @@ class FixedEffects:
     spec: Any
     kept: tuple[int, ...]
     aliased: tuple[str, ...] = ()
+    dependence: Array | None = None
 
 
 def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> FixedEffects:
@@ -149,7 +153,7 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
     Returns
     -------
     FixedEffects
-        With the names of what was left out in `aliased`.
+        With the names of what was left out in `aliased`, and what they are combinations of.
 
     Warns
     -----
@@ -175,6 +179,11 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
         "out; the coefficients of the others are those of the model without.",
         AliasedWarning,
     )
+    scale = np.abs(fixed.X).max(axis=0)
+    scale[scale == 0] = 1.0
+    unit = fixed.X / scale
+    dependence = np.eye(len(scale))[:, list(out)]
+    dependence[kept] = -np.linalg.lstsq(unit[:, kept], unit[:, list(out)])[0]
     return FixedEffects(
         np.ascontiguousarray(fixed.X[:, kept]),
         tuple(fixed.names[j] for j in kept),
@@ -182,6 +191,7 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
         fixed.spec,
         tuple(kept),
         names,
+        dependence / scale[:, None],
     )
 
 

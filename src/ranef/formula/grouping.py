@@ -35,15 +35,19 @@ class Factor:
     ----------
     name
         `g`, or `a:b` for the combinations of two columns that occur.
-    codes
-        Level of each row, shape (N,), values 0..G-1.
+    columns
+        The table's columns behind it, one or several.
+    labels
+        The label of each level in each of them.
     levels
-        The G observed level names, in category or sorted order; `x:y` for combinations.
+        The G observed level names, in category or sorted order; `x:y` for combinations. Empty where
+        nobody asks.
     """
 
     name: str
-    codes: IntArray
-    levels: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    labels: tuple[tuple[str, ...], ...] = ()
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,47 +78,52 @@ class GroupColumns:
     spec: Any = None
 
 
-def grouping_factors(formula: Formula, rows: pd.DataFrame) -> tuple[Factor, ...]:
+def grouping_factors(
+    formula: Formula, frame: pd.DataFrame
+) -> tuple[tuple[Factor, ...], tuple[IntArray, ...]]:
     """Number the levels of each distinct grouping factor.
 
     Parameters
     ----------
     formula
         Its group terms say which columns, alone or combined.
-    rows
+    frame
         The complete rows.
 
     Returns
     -------
-    tuple of Factor
+    factors : tuple of Factor
         In the order of their first terms.
+    codes : tuple of numpy.ndarray
+        Level of each row for each of them, shape (N,), values 0..G-1.
 
     Raises
     ------
     DataError
         If a column holds decimal numbers, or two levels look the same as text.
     """
-    made: dict[str, Factor] = {}
+    factors: dict[str, Factor] = {}
+    codes: list[IntArray] = []
     for term in formula.groups:
-        if term.factor in made:
+        if term.factor in factors:
             continue
-        codes, levels = group_codes(rows[term.factors[0]])
+        code, levels = group_codes(frame[term.factors[0]])
+        labels = [levels]
         for name in term.factors[1:]:
-            inner, inner_levels = group_codes(rows[name])
-            pairs, codes = np.unique(
-                codes.astype(np.int64) * len(inner_levels) + inner, return_inverse=True
-            )
-            outer = levels
-            levels = tuple(
-                f"{outer[k // len(inner_levels)]}:{inner_levels[k % len(inner_levels)]}"
-                for k in pairs
-            )
-        made[term.factor] = Factor(term.factor, codes.astype(np.intp), levels)
-    return tuple(made.values())
+            inner, added = group_codes(frame[name])
+            pairs, code = np.unique(code.astype(np.int64) * len(added) + inner, return_inverse=True)
+            outer, place = np.divmod(pairs, len(added))
+            labels = [tuple(known[k] for k in outer) for known in labels]
+            labels.append(tuple(added[k] for k in place))
+        if len(labels) > 1:
+            levels = tuple(map(":".join, zip(*labels, strict=True)))
+        factors[term.factor] = Factor(term.factor, term.factors, tuple(labels), levels)
+        codes.append(code.astype(np.intp))
+    return tuple(factors.values()), tuple(codes)
 
 
 def group_columns(
-    parsed: list[Any], formula: Formula, rows: pd.DataFrame, factors: tuple[Factor, ...]
+    parsed: list[Any], formula: Formula, frame: pd.DataFrame, factors: tuple[Factor, ...]
 ) -> tuple[Array, tuple[GroupColumns, ...]]:
     """Evaluate what varies by group; equal columns of different terms are kept once.
 
@@ -124,7 +133,7 @@ def group_columns(
         What each group term lets vary, from `parse_side`.
     formula
         The terms themselves.
-    rows
+    frame
         From `ranef.formula.fixed_effects.tidy`.
     factors
         From `grouping_factors`.
@@ -145,7 +154,7 @@ def group_columns(
     slopes: list[Array] = []
     groups: list[GroupColumns] = []
     for part, term in zip(parsed, formula.groups, strict=True):
-        matrix = model_matrix(part, formula, rows)
+        matrix = model_matrix(part, formula, frame)
         values = matrix.to_numpy(dtype=float)
         if values.shape[1] == 0:
             raise FormulaError(
@@ -185,7 +194,7 @@ def group_columns(
                 matrix.model_spec,
             )
         )
-    stacked = np.column_stack(slopes) if slopes else np.empty((len(rows), 0))
+    stacked = np.column_stack(slopes) if slopes else np.empty((len(frame), 0))
     _refuse_aliased(stacked, groups)
     return stacked, tuple(groups)
 

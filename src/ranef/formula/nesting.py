@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ranef.formula.grouping import Factor
     from ranef.formula.parse import Formula
 
+    Coded = tuple[Factor, IntArray]
+
 __all__ = ["check_nesting"]
 
 # Share of the outer levels in which the labels must start anew.
@@ -22,7 +24,9 @@ _MOST = 0.9
 _PAIRS = 4_000_000
 
 
-def check_nesting(formula: Formula, factors: tuple[Factor, ...]) -> None:
+def check_nesting(
+    formula: Formula, factors: tuple[Factor, ...], codes: tuple[IntArray, ...]
+) -> None:
     """Warn of a factor whose labels are used again in every level of another.
 
     Casks a, b, c in every batch may be three casks that all batches went through (crossed) or other
@@ -45,7 +49,7 @@ def check_nesting(formula: Formula, factors: tuple[Factor, ...]) -> None:
     ----------
     formula
         Its group terms.
-    factors
+    factors, codes
         From `ranef.formula.grouping.grouping_factors`.
 
     Warns
@@ -55,16 +59,17 @@ def check_nesting(formula: Formula, factors: tuple[Factor, ...]) -> None:
     """
     together = {frozenset(p) for t in formula.groups for p in combinations(t.factors, 2)}
     alone = {t.factor for t in formula.groups if len(t.factors) == 1}
-    for first, second in combinations([f for f in factors if f.name in alone], 2):
-        if frozenset((first.name, second.name)) in together:
+    coded = [f for f in zip(factors, codes, strict=True) if f[0].name in alone]
+    for pair in combinations(coded, 2):
+        if frozenset(factor.name for factor, _ in pair) in together:
             continue
-        outer, inner = sorted((first, second), key=lambda f: -len(f.levels))
+        outer, inner = sorted(pair, key=lambda f: -len(f[0].levels))
         if not (_starts_anew(outer, inner) or _starts_anew(inner, outer)):
             continue
         if not _starts_anew(outer, inner):
             outer, inner = inner, outer
-        a, b = outer.name, inner.name
-        shown = ", ".join(inner.levels[:3]) + ("" if len(inner.levels) <= 3 else ", …")
+        (a, b), levels = (outer[0].name, inner[0].name), inner[0].levels
+        shown = ", ".join(levels[:3]) + ("" if len(levels) <= 3 else ", …")
         warn(
             f"The levels of {b!r} ({shown}) occur again in every level of {a!r}. If each belongs "
             f"to one {a!r} alone, write (1|{a}/{b}). If the same {b!r} goes with every {a!r}, "
@@ -74,10 +79,10 @@ def check_nesting(formula: Formula, factors: tuple[Factor, ...]) -> None:
         )
 
 
-def _starts_anew(outer: Factor, inner: Factor) -> bool:
+def _starts_anew(outer: Coded, inner: Coded) -> bool:
     """Whether generic labels of `inner` are used again from the first in the levels of `outer`."""
-    order = _run(inner.levels)
-    A, B = len(outer.levels), len(inner.levels)
+    order = _run(inner[0].levels)
+    A, B = len(outer[0].levels), len(inner[0].levels)
     if order is None or A < 2 or B < 2 or A * B > _PAIRS:
         return False
     count = _table(outer, inner)[:, order]
@@ -89,10 +94,10 @@ def _starts_anew(outer: Factor, inner: Factor) -> bool:
     return bool(np.mean((seen == first).all(axis=1)) >= _MOST and np.mean(number > 1) > 0.5)
 
 
-def _table(outer: Factor, inner: Factor) -> IntArray:
+def _table(outer: Coded, inner: Coded) -> IntArray:
     """Rows of each pair of levels, shape (outer levels, inner levels)."""
-    A, B = len(outer.levels), len(inner.levels)
-    counted = np.bincount(outer.codes * B + inner.codes, minlength=A * B)
+    A, B = len(outer[0].levels), len(inner[0].levels)
+    counted = np.bincount(outer[1] * B + inner[1], minlength=A * B)
     return np.asarray(counted.reshape(A, B), dtype=np.intp)
 
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.grouping import Factor
-    from ranef.formula.rows import DesignSpec, Rows
+    from ranef.formula.rows import Rows
+    from ranef.formula.spec import ColumnType, DesignSpec
 
-__all__ = ["DesignRows", "Groups", "Kind", "fitted_rows", "new_rows"]
+__all__ = ["DesignRows", "Groups", "Kind", "encode", "fitted_rows", "new_rows", "undetermined"]
 
 Kind = Literal["mean", "response"]
 Groups = Literal["conditional", "marginal", "new"]
@@ -73,12 +75,12 @@ class DesignRows:
         return len(self.X)
 
 
-def fitted_rows(columns: Rows, kind: Kind, groups: Groups) -> DesignRows:
+def fitted_rows(rows: Rows, kind: Kind, groups: Groups) -> DesignRows:
     """Take the rows that were fitted.
 
     Parameters
     ----------
-    columns
+    rows
         From `ranef.formula.rows.evaluate`.
     kind, groups
         What will be predicted. `"marginal"` takes no notice of which group a row belongs to.
@@ -87,28 +89,27 @@ def fitted_rows(columns: Rows, kind: Kind, groups: Groups) -> DesignRows:
     -------
     DesignRows
     """
-    old, _ = _recipe(columns)
-    n = len(columns.y)
-    slopes = np.column_stack([np.ones(n), columns.slopes])
-    Z: list[list[Array]] = [[] for _ in columns.factors]
-    for group in columns.groups:
+    n, spec = len(rows.y), rows.spec
+    slopes = np.column_stack([np.ones(n), rows.slopes])
+    Z: list[list[Array]] = [[] for _ in spec.factors]
+    for group in spec.groups:
         Z[group.factor].append(slopes[:, list(group.columns)])
     if kind == "mean" and groups == "marginal":
         Z = [[np.zeros_like(z) for z in blocks] for blocks in Z]
     none = np.full(n, -1)
     return DesignRows(
-        X=columns.X,
-        offset=np.zeros(n) if columns.offset is None else columns.offset,
+        X=rows.X,
+        offset=np.zeros(n) if rows.offset is None else rows.offset,
         Z=tuple(np.hstack(z) for z in Z),
-        codes=tuple(none if groups == "marginal" else f.codes for f in columns.factors),
-        new_levels=((),) * len(columns.factors),
-        weights=np.ones(n) if columns.weights is None else columns.weights,
-        frame=old[_used(columns, kind, groups)],
-        y=columns.y,
+        codes=tuple(none if groups == "marginal" else code for code in rows.codes),
+        new_levels=((),) * len(spec.factors),
+        weights=np.ones(n) if rows.weights is None else rows.weights,
+        frame=rows.frame[_used(spec, kind, groups)],
+        y=rows.y,
     )
 
 
-def new_rows(columns: Rows, data: Any, kind: Kind, groups: Groups) -> DesignRows:
+def new_rows(spec: DesignSpec, data: Any, kind: Kind, groups: Groups) -> DesignRows:
     """Read new rows as the formula read the data.
 
     Transforms keep what they learnt from the data (the centre of `scale(x)`, the knots of
@@ -116,8 +117,8 @@ def new_rows(columns: Rows, data: Any, kind: Kind, groups: Groups) -> DesignRows
 
     Parameters
     ----------
-    columns
-        The rows that were fitted.
+    spec
+        What is known of the data.
     data
         Any table that `ranef.data.tables.read_table` takes. It needs the columns of the fixed part
         and the offsets; those of group terms unless a marginal mean is asked for; the grouping
@@ -139,40 +140,44 @@ def new_rows(columns: Rows, data: Any, kind: Kind, groups: Groups) -> DesignRows
     """
     import pandas as pd
 
-    old, recipe = _recipe(columns)
-    given = read_table(data)
-    index = data.index if isinstance(data, pd.DataFrame) else given.index
+    table = read_table(data)
+    index = data.index if isinstance(data, pd.DataFrame) else table.index
     varies = not (kind == "mean" and groups == "marginal")
-    used = _used(columns, kind, groups)
-    _check_frame(given, used, recipe.formula.text, recipe.weights or recipe.se)
-    rows, _ = drop_missing(given, used)
-    tidied = rows.copy(deep=False)
-    for name in {*recipe.fixed_names, *recipe.offset_names, *recipe.group_names} & set(used):
-        tidied[name] = _as_fitted(rows[name], old[name])
-    X = _evaluate(recipe.fixed, recipe, tidied, old)
-    if columns.aliased:
-        _check_aliased(X, columns, recipe)
-    X = X[:, list(recipe.kept)]
-    offset = np.zeros(len(rows))
-    for spec in recipe.offsets:
-        offset += _evaluate(spec, recipe, tidied, old)[:, 0]
-    Z: list[list[Array]] = [[] for _ in columns.factors]
-    for group in columns.groups:
+    used = _used(spec, kind, groups)
+    _check_frame(table, used, spec.formula.text, spec.weights or spec.se)
+    frame, _ = drop_missing(table, used)
+    typed = frame.copy(deep=False)
+    for name in set(spec.columns) & set(used):
+        typed[name] = _as_fitted(frame[name], spec.columns[name])
+    whole = encode(spec.fixed, spec, typed)
+    wrong = undetermined(spec, whole)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise DataError(
+            f"Fixed-effect column {spec.aliased[column]!r} was left out because others "
+            f"determine it in the data, but not in row {row + 1} of the new rows, so there is no "
+            "coefficient for what differs.",
+            row=int(row) + 1,
+        )
+    offset = np.zeros(len(frame))
+    for part in spec.offsets:
+        offset += encode(part, spec, typed)[:, 0]
+    Z: list[list[Array]] = [[] for _ in spec.factors]
+    for group in spec.groups:
         block = (
-            _evaluate(group.spec, recipe, tidied, old)
+            encode(group.spec, spec, typed)
             if varies
-            else np.zeros((len(rows), len(group.columns)))
+            else np.zeros((len(frame), len(group.columns)))
         )
         Z[group.factor].append(block)
     codes: list[IntArray] = []
     new_levels: list[tuple[str, ...]] = []
-    parts = {term.factor: term.factors for term in recipe.formula.groups}
-    for factor in columns.factors:
+    for factor in spec.factors:
         if groups == "marginal":
-            codes.append(np.full(len(rows), -1))
+            codes.append(np.full(len(frame), -1))
             new_levels.append(())
             continue
-        code, names = _codes(factor, parts[factor.name], old, rows)
+        code, names = _codes(factor, frame)
         if names and groups == "conditional":
             raise DataError(
                 f"Grouping factor {factor.name!r} of the new rows holds {_some(names)}, which the "
@@ -184,94 +189,46 @@ def new_rows(columns: Rows, data: Any, kind: Kind, groups: Groups) -> DesignRows
         codes.append(code)
         new_levels.append(names)
     return DesignRows(
-        X=X,
+        X=whole[:, list(spec.kept)],
         offset=offset,
         Z=tuple(np.hstack(z) for z in Z),
         codes=tuple(codes),
         new_levels=tuple(new_levels),
-        weights=_weights(columns, recipe, rows) if kind == "response" else None,
-        frame=rows.set_index(index),
+        weights=_weights(spec, frame) if kind == "response" else None,
+        frame=frame.set_index(index),
     )
 
 
-def _recipe(columns: Rows) -> tuple[pd.DataFrame, DesignSpec]:
-    """The used columns of the data, and how they were read."""
-    if columns.rows is None or columns.recipe is None:
-        raise DataError("This model was not made from a table, so no rows can be predicted.")
-    return columns.rows, columns.recipe
+def encode(part: Any, spec: DesignSpec, frame: pd.DataFrame) -> Array:
+    """Columns of one part of the formula at new rows; levels the data had not are an error.
 
+    Parameters
+    ----------
+    part
+        formulaic's specification of the part, out of `spec`.
+    spec
+        What is known of the data.
+    frame
+        The columns that the part reads, with the types that they had in the data.
 
-def _used(columns: Rows, kind: Kind, groups: Groups) -> list[str]:
-    """Names of the columns that a prediction reads."""
-    _, recipe = _recipe(columns)
-    names = [*recipe.fixed_names, *recipe.offset_names]
-    if groups != "marginal" or kind == "response":
-        names += recipe.group_names
-    if groups != "marginal":
-        names += [name for term in recipe.formula.groups for name in term.factors]
-    if kind == "response":
-        names += [name for name in (recipe.weights, recipe.se) if name is not None]
-    return list(dict.fromkeys(names))
+    Returns
+    -------
+    numpy.ndarray
+        Shape (m, columns), those that were left out of the fixed part included.
 
-
-def _check_frame(given: pd.DataFrame, used: Sequence[str], text: str, residual: str | None) -> None:
-    """Refuse rows that lack columns or values."""
-    known = [str(c) for c in given.columns]
-    for name in used:
-        if name not in known:
-            why = f"which the formula {text!r} uses"
-            if name == residual:
-                why = "from which the residual SD of a row comes (kind='mean' needs none)"
-            raise DataError(f"The new rows lack column {name!r}, {why}. {nearest(name, known)}")
-        if known.count(name) > 1:
-            raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
-        empty = given[name].isna().to_numpy()
-        if empty.any():
-            row = int(np.flatnonzero(empty)[0]) + 1
-            raise DataError(
-                f"Column {name!r} of the new rows has no value in row {row} ({empty.sum()} in "
-                "all), and nothing can be predicted there; fill it in or leave the row out.",
-                column=name,
-                row=row,
-            )
-    if not len(given):
-        raise DataError("The table of new rows has no rows; at least one is expected.")
-
-
-def _as_fitted(new: pd.Series[Any], old: pd.Series[Any]) -> pd.Series[Any]:
-    """Bring a column to the type it had: formulaic would take a number for a factor's dummy."""
-    import pandas as pd
-
-    name = str(old.name)
-    if old.dtype.kind in "iuf" and not isinstance(old.dtype, pd.CategoricalDtype):
-        require_numbers(new.to_frame(name), name)
-        return pd.Series(new.to_numpy(dtype=float), index=new.index, name=name)
-    known = dict(zip(level_names(uniques := old.unique()), uniques, strict=True))
-    codes, found = pd.factorize(new)
-    written = level_names(found)
-    unseen = [label for label in written if label not in known]
-    if old.dtype.kind == "b" and unseen:
-        raise DataError(
-            f"Column {name!r} of the new rows holds {_some(unseen)}; the data held "
-            f"{_some(tuple(known))}.",
-            column=name,
-        )
-    values = np.empty(len(written), dtype=object)
-    values[:] = [known.get(label, label) for label in written]
-    made = pd.Series(values[codes], index=new.index, name=name)
-    return made.astype(bool) if old.dtype.kind == "b" else made
-
-
-def _evaluate(spec: Any, recipe: DesignSpec, rows: pd.DataFrame, old: pd.DataFrame) -> Array:
-    """Columns of one part of the formula; levels that the data had not are an error."""
+    Raises
+    ------
+    DataError
+        If a level is new, or a column not finite.
+    """
     from formulaic.errors import DataMismatchWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        matrix = model_matrix(spec, recipe.formula, rows)
+        matrix = model_matrix(part, spec.formula, frame)
     for warning in caught:
         if issubclass(warning.category, DataMismatchWarning):
-            raise _unseen(spec, rows, old)
+            raise _unseen(part, frame)
     values = np.asarray(matrix.to_numpy(dtype=float))
     if not np.isfinite(values).all():
         column = int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])
@@ -284,43 +241,85 @@ def _evaluate(spec: Any, recipe: DesignSpec, rows: pd.DataFrame, old: pd.DataFra
     return values
 
 
-def _check_aliased(X: Array, columns: Rows, recipe: DesignSpec) -> None:
-    """Refuse rows in which a column that the fit left out is no combination of the others."""
-    old, _ = _recipe(columns)
-    rows = old.copy(deep=False)
-    for name in recipe.fixed_names:
-        rows[name] = _as_fitted(old[name], old[name])
-    whole = _evaluate(recipe.fixed, recipe, rows, old)
-    kept = list(recipe.kept)
-    out = [j for j in range(whole.shape[1]) if j not in recipe.kept]
-    scale = np.abs(whole).max(axis=0)
-    scale[scale == 0] = 1.0
-    weights = np.linalg.lstsq(whole[:, kept] / scale[kept], whole[:, out] / scale[out])[0]
-    gap = X[:, out] / scale[out] - X[:, kept] / scale[kept] @ weights
-    size = np.abs(X[:, out] / scale[out]) + np.abs(X[:, kept] / scale[kept]) @ np.abs(weights)
-    wrong = np.abs(gap) > _SAME * (1 + size)
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+def undetermined(spec: DesignSpec, whole: Array) -> NDArray[np.bool_]:
+    """In which of m encoded rows a column that was left out is no combination, (m, left out)."""
+    if spec.dependence is None:
+        return np.zeros((len(whole), 0), bool)
+    size = np.abs(whole) @ np.abs(spec.dependence)
+    return np.asarray(np.abs(whole @ spec.dependence) > _SAME * (1 + size))
+
+
+def _used(spec: DesignSpec, kind: Kind, groups: Groups) -> list[str]:
+    """Names of the columns that a prediction reads."""
+    names = [*spec.fixed_names, *spec.offset_names]
+    if groups != "marginal" or kind == "response":
+        names += spec.group_names
+    if groups != "marginal":
+        names += [name for factor in spec.factors for name in factor.columns]
+    if kind == "response":
+        names += [name for name in (spec.weights, spec.se) if name is not None]
+    return list(dict.fromkeys(names))
+
+
+def _check_frame(table: pd.DataFrame, used: Sequence[str], text: str, residual: str | None) -> None:
+    """Refuse rows that lack columns or values."""
+    known = [str(c) for c in table.columns]
+    for name in used:
+        if name not in known:
+            why = f"which the formula {text!r} uses"
+            if name == residual:
+                why = "from which the residual SD of a row comes (kind='mean' needs none)"
+            raise DataError(f"The new rows lack column {name!r}, {why}. {nearest(name, known)}")
+        if known.count(name) > 1:
+            raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
+        empty = table[name].isna().to_numpy()
+        if empty.any():
+            row = int(np.flatnonzero(empty)[0]) + 1
+            raise DataError(
+                f"Column {name!r} of the new rows has no value in row {row} ({empty.sum()} in "
+                "all), and nothing can be predicted there; fill it in or leave the row out.",
+                column=name,
+                row=row,
+            )
+    if not len(table):
+        raise DataError("The table of new rows has no rows; at least one is expected.")
+
+
+def _as_fitted(new: pd.Series[Any], fitted: ColumnType) -> pd.Series[Any]:
+    """Bring a column to the type it had: formulaic would take a number for a factor's dummy."""
+    import pandas as pd
+
+    name, known = str(new.name), fitted.values
+    if fitted.number:
+        require_numbers(new.to_frame(name), name)
+        return pd.Series(new.to_numpy(dtype=float), index=new.index, name=name)
+    codes, found = pd.factorize(new)
+    written = level_names(found)
+    unseen = [label for label in written if label not in known]
+    if fitted.kind == "b" and unseen:
         raise DataError(
-            f"Fixed-effect column {columns.aliased[column]!r} was left out because others "
-            f"determine it in the data, but not in row {row + 1} of the new rows, so there is no "
-            "coefficient for what differs.",
-            row=int(row) + 1,
+            f"Column {name!r} of the new rows holds {_some(unseen)}; the data held "
+            f"{_some(tuple(known))}.",
+            column=name,
         )
+    values = np.empty(len(written), dtype=object)
+    values[:] = [known.get(label, label) for label in written]
+    typed = pd.Series(values[codes], index=new.index, name=name)
+    return typed.astype(bool) if fitted.kind == "b" else typed
 
 
-def _unseen(spec: Any, rows: pd.DataFrame, old: pd.DataFrame) -> DataError:
+def _unseen(part: Any, frame: pd.DataFrame) -> DataError:
     """Make the error that names the levels which no coefficient speaks of."""
-    for factor in map(str, (f.expr for f in spec.factor_contrasts)):
-        for name in rows.columns:
-            if not re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", factor):
+    for factor, state in part.factor_contrasts.items():
+        for name in frame.columns:
+            if not re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", str(factor.expr)):
                 continue
-            known = set(level_names(old[name].unique()))
-            found = [v for v in level_names(rows[name].unique()) if v not in known]
+            known = set(level_names(state.levels))
+            found = [v for v in level_names(frame[name].unique()) if v not in known]
             if found:
                 return DataError(
-                    f"Factor {factor!r} has {_some(found)} in the new rows, which the data "
-                    f"did not have, so there is no coefficient for it; its levels are "
+                    f"Factor {str(factor.expr)!r} has {_some(found)} in the new rows, which the "
+                    f"data did not have, so there is no coefficient for it; its levels are "
                     f"{_some(sorted(known))}.",
                     column=name,
                     levels=tuple(found),
@@ -328,16 +327,13 @@ def _unseen(spec: Any, rows: pd.DataFrame, old: pd.DataFrame) -> DataError:
     return DataError("A factor among the fixed effects has a level that the data did not have.")
 
 
-def _codes(
-    factor: Factor, names: Sequence[str], old: pd.DataFrame, rows: pd.DataFrame
-) -> tuple[IntArray, tuple[str, ...]]:
+def _codes(factor: Factor, frame: pd.DataFrame) -> tuple[IntArray, tuple[str, ...]]:
     """Level of each new row, by the labels of the columns behind the factor; new levels' names."""
-    _, first = np.unique(factor.codes, return_index=True)
-    seen = zip(*(_labels(old[n])[first] for n in names), strict=True)
-    number = {label: k for k, label in enumerate(seen)}
-    wanted = list(zip(*(_labels(rows[n]) for n in names), strict=True))
+    number = {label: k for k, label in enumerate(zip(*factor.labels, strict=True))}
+    seen = len(number)
+    wanted = list(zip(*(_labels(frame[name]) for name in factor.columns), strict=True))
     unseen = sorted(set(wanted) - set(number))
-    number |= {label: len(first) + k for k, label in enumerate(unseen)}
+    number |= {label: seen + k for k, label in enumerate(unseen)}
     codes = np.array([number[label] for label in wanted], dtype=np.intp)
     return codes, tuple(":".join(label) for label in unseen)
 
@@ -348,23 +344,21 @@ def _labels(values: pd.Series[Any]) -> Any:
     return np.array(names, dtype=object)[codes]
 
 
-def _weights(columns: Rows, recipe: DesignSpec, rows: pd.DataFrame) -> Array:
+def _weights(spec: DesignSpec, frame: pd.DataFrame) -> Array:
     """Weights that scale the residual SD of each row."""
-    name = recipe.weights or recipe.se
+    name = spec.weights or spec.se
     if name is None:
-        return np.ones(len(rows))
-    require_numbers(rows, name)
-    values = np.asarray(rows[name].to_numpy(dtype=float))
+        return np.ones(len(frame))
+    require_numbers(frame, name)
+    values = np.asarray(frame[name].to_numpy(dtype=float))
     if not np.all(values > 0):
         row = int(np.flatnonzero(~(values > 0))[0]) + 1
         raise DataError(
             f"Column {name!r} is {values[row - 1]:g} in row {row} of the new rows; positive "
-            f"{'weights' if recipe.weights else 'standard errors'} are expected.",
+            f"{'weights' if spec.weights else 'standard errors'} are expected.",
             row=row,
         )
-    if columns.sigma is None:
-        return values
-    return np.asarray((columns.sigma / values) ** 2)
+    return values if spec.sigma is None else np.asarray((spec.sigma / values) ** 2)
 
 
 def _some(levels: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,48 +14,15 @@ from ranef.formula.expressions import model_matrix, parse_side, variables
 from ranef.formula.fixed_effects import drop_aliased, fixed_effects, tidy
 from ranef.formula.grouping import group_columns, grouping_factors
 from ranef.formula.nesting import check_nesting
+from ranef.formula.spec import DesignSpec, column_type
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ranef.common.array_types import Array
-    from ranef.formula.fixed_effects import FixedTerm
-    from ranef.formula.grouping import Factor, GroupColumns
+    from ranef.common.array_types import Array, IntArray
     from ranef.formula.parse import Formula
 
-__all__ = ["DesignSpec", "Rows", "evaluate"]
-
-
-@dataclass(frozen=True)
-class DesignSpec:
-    """How the formula's columns are made, for rows other than those of the data.
-
-    Attributes
-    ----------
-    formula
-        The parsed formula.
-    fixed
-        formulaic's specification of the fixed part, with what its transforms and contrasts learnt.
-    kept
-        Which of its columns are those of `Rows.X`.
-    offsets
-        Specifications of the offset terms.
-    fixed_names, group_names, offset_names
-        Columns of the table that the fixed part, the left sides of group terms and the offsets
-        read.
-    weights, se
-        Names of the columns of weights and of standard errors.
-    """
-
-    formula: Formula
-    fixed: Any
-    kept: tuple[int, ...]
-    offsets: tuple[Any, ...]
-    fixed_names: tuple[str, ...]
-    group_names: tuple[str, ...]
-    offset_names: tuple[str, ...]
-    weights: str | None
-    se: str | None
+__all__ = ["Rows", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +31,8 @@ class Rows:
 
     Attributes
     ----------
+    spec
+        What is known without the rows.
     y
         Response, shape (N,), in the user's units.
     offset
@@ -72,48 +41,43 @@ class Rows:
         Precision weights, shape (N,); None where all are one.
     X
         Fixed-effect columns, shape (N, p).
-    names
-        One name per column of X, for priors: `Intercept`, `x`, `f[b]`.
-    terms
-        The same columns by term, for draws.
-    factors
-        The grouping factors.
     slopes
         Distinct columns that vary by group, other than the constant, shape (N, k).
-    groups
-        The group terms.
+    codes
+        Level of each row for each grouping factor, shape (N,), values 0..G-1.
     dropped
         Rows left out because a used column was missing.
-    aliased
-        Names of fixed-effect columns that were left out as combinations of others.
-    sigma
-        The residual SD of a row of weight one, in the units of the response, where standard errors
-        are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
-    rows
+    frame
         The used columns of the complete rows, as they came, with the table's index.
-    recipe
-        How the columns are made, for other rows.
     """
 
+    spec: DesignSpec
     y: Array
     offset: Array | None
     weights: Array | None
     X: Array
-    names: tuple[str, ...]
-    terms: tuple[FixedTerm, ...]
-    factors: tuple[Factor, ...]
     slopes: Array
-    groups: tuple[GroupColumns, ...]
+    codes: tuple[IntArray, ...]
     dropped: int
-    aliased: tuple[str, ...] = ()
-    sigma: float | None = None
-    rows: pd.DataFrame | None = None
-    recipe: DesignSpec | None = None
+    frame: pd.DataFrame
 
     @property
     def response(self) -> Array:
         """What the model explains: y less the offset."""
         return self.y if self.offset is None else self.y - self.offset
+
+    def take(self, index: IntArray) -> Rows:
+        """Keep the rows of `index`, in that order; the levels stay numbered as they are."""
+        return replace(
+            self,
+            y=self.y[index],
+            offset=None if self.offset is None else self.offset[index],
+            weights=None if self.weights is None else self.weights[index],
+            X=self.X[index],
+            slopes=self.slopes[index],
+            codes=tuple(code[index] for code in self.codes),
+            frame=self.frame.iloc[index],
+        )
 
 
 def evaluate(
@@ -165,7 +129,7 @@ def evaluate(
     >>> import pandas as pd
     >>> from ranef.formula.parse import parse_formula
     >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0], "g": ["a", "a", "b"]})
-    >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).factors[0].levels
+    >>> evaluate(parse_formula("y ~ 1 + (1|g)"), frame).spec.factors[0].levels
     ('a', 'b')
     """
     if not is_name(aliased, ("refuse", "drop")):
@@ -186,21 +150,20 @@ def evaluate(
             f"Formula {formula.text!r} has no group term; add one, e.g. '+ (1|g)'.",
             text=formula.text,
         )
-    plain = set().union(*(variables(part, formula, frame) for part in added))
-    numeric = variables(left, formula, frame) | plain
-    columns = variables(right, formula, frame)
-    inside = set().union(*(variables(part, formula, frame) for part in varying))
-    given = columns | inside
-    factors = list(dict.fromkeys(name for term in formula.groups for name in term.factors))
-    given_rows = weights if se is None else se
-    if given_rows is not None:
-        check_column("weights" if se is None else "se", given_rows, frame)
-        numeric |= {given_rows}
-    used = list(dict.fromkeys([*sorted(numeric | given), *factors]))
+    in_offsets = set().union(*(variables(part, formula, frame) for part in added))
+    in_fixed = variables(right, formula, frame)
+    in_groups = set().union(*(variables(part, formula, frame) for part in varying))
+    numeric = variables(left, formula, frame) | in_offsets
+    precision = weights if se is None else se
+    if precision is not None:
+        check_column("weights" if se is None else "se", precision, frame)
+        numeric |= {precision}
+    factor_names = [name for term in formula.groups for name in term.factors]
+    used = list(dict.fromkeys([*sorted(numeric | in_fixed | in_groups), *factor_names]))
     check_columns(frame, used, formula.text)
     for name in sorted(numeric):
         require_numbers(frame, name)
-    rows, dropped = drop_missing(frame, used)
+    complete, dropped = drop_missing(frame, used)
     index = frame.index
     if dropped:
         index = index[frame[used].notna().all(axis=1).to_numpy()]
@@ -208,45 +171,49 @@ def evaluate(
             f"{dropped} of {len(frame)} rows have missing values and are left out.",
             MissingRowsWarning,
         )
-    y = _response(left, formula, rows)
-    tidied = tidy(rows, given)
+    y = _response(left, formula, complete)
+    tidied = tidy(complete, in_fixed | in_groups)
     fixed = fixed_effects(right, formula, tidied)
     if aliased == "drop":
         fixed = drop_aliased(fixed)
-    made = grouping_factors(formula, rows)
-    slopes, groups = group_columns(varying, formula, tidied, made)
-    check_nesting(formula, made)
+    factors, codes = grouping_factors(formula, complete)
+    slopes, groups = group_columns(varying, formula, tidied, factors)
+    check_nesting(formula, factors, codes)
     row_weights, sigma = None, None
-    if given_rows is not None:
-        row_weights = _positive(rows[given_rows], "Weight" if se is None else "Standard error")
+    if precision is not None:
+        row_weights = _positive(complete[precision], "Weight" if se is None else "Standard error")
         if se is not None:
             row_weights, sigma = _precisions(row_weights)
-    offset, made_offsets = _offset(added, formula, rows)
+    offset, offset_specs = _offset(added, formula, complete)
+    spec = DesignSpec(
+        formula=formula,
+        names=fixed.names,
+        terms=fixed.terms,
+        groups=groups,
+        factors=factors,
+        aliased=fixed.aliased,
+        sigma=sigma,
+        weights=weights,
+        se=se,
+        fixed=fixed.spec,
+        kept=fixed.kept,
+        dependence=fixed.dependence,
+        offsets=offset_specs,
+        columns={n: column_type(complete[n]) for n in sorted(in_fixed | in_groups | in_offsets)},
+        fixed_names=tuple(sorted(in_fixed)),
+        group_names=tuple(sorted(in_groups)),
+        offset_names=tuple(sorted(in_offsets)),
+    )
     return Rows(
+        spec=spec,
         y=y,
         offset=offset,
         weights=row_weights,
         X=fixed.X,
-        names=fixed.names,
-        terms=fixed.terms,
-        factors=made,
         slopes=slopes,
-        groups=groups,
+        codes=codes,
         dropped=dropped,
-        aliased=fixed.aliased,
-        sigma=sigma,
-        rows=rows[used].set_axis(index),
-        recipe=DesignSpec(
-            formula=formula,
-            fixed=fixed.spec,
-            kept=fixed.kept,
-            offsets=made_offsets,
-            fixed_names=tuple(sorted(columns)),
-            group_names=tuple(sorted(inside)),
-            offset_names=tuple(sorted(plain)),
-            weights=weights,
-            se=se,
-        ),
+        frame=complete[used].set_axis(index),
     )
 
 
@@ -266,9 +233,9 @@ def _check_response_once(formula: Formula, right: list[Any]) -> None:
         )
 
 
-def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
+def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:
     """Evaluate the left-hand side to one finite numeric column."""
-    matrix = model_matrix(parsed, formula, rows)
+    matrix = model_matrix(parsed, formula, frame)
     if matrix.shape[1] != 1:
         raise FormulaError(
             f"Formula {formula.text!r}: the left-hand side gives {matrix.shape[1]} columns; "
@@ -294,15 +261,15 @@ def _response(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Array:
 
 
 def _offset(
-    parsed: list[Any], formula: Formula, rows: pd.DataFrame
+    parsed: list[Any], formula: Formula, frame: pd.DataFrame
 ) -> tuple[Array | None, tuple[Any, ...]]:
     """Add up the offset terms; give how they are made too."""
     if not parsed:
         return None, ()
-    total = np.zeros(len(rows))
+    total = np.zeros(len(frame))
     specs = []
     for part, text in zip(parsed, formula.offsets, strict=True):
-        matrix = model_matrix(part, formula, rows)
+        matrix = model_matrix(part, formula, frame)
         if matrix.shape[1] != 1:
             raise FormulaError(
                 f"Formula {formula.text!r}: offset({text}) gives {matrix.shape[1]} columns; one "

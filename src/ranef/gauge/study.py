@@ -282,9 +282,7 @@ class GaugeStudy:
         """
         from ranef.gauge.figure import plot_gauge
 
-        rows = self.fit.source.columns.rows
-        assert rows is not None
-        return plot_gauge(self.table(), rows, self.names)
+        return plot_gauge(self.table(), self.fit.source.rows.frame, self.names)
 
     def __str__(self) -> str:
         """The usual table with intervals, and the probability of passing."""

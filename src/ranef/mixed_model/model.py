@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import FactorLayout, column_sizes, orthonormalize
 from ranef.common.arguments import mapping
 from ranef.data.tables import read_table
@@ -30,15 +30,13 @@ from ranef.priors import (
 from ranef.priors.joint import SHARES, TOTAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ranef.cells.cells import Cells
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array
-    from ranef.formula.fixed_effects import FixedTerm
-    from ranef.formula.grouping import GroupColumns
-    from ranef.formula.parse import Formula
     from ranef.formula.rows import Rows
+    from ranef.formula.spec import DesignSpec
 
 __all__ = ["ModelSpec", "build_model", "model_from_cells"]
 
@@ -49,35 +47,25 @@ class ModelSpec:
 
     Attributes
     ----------
-    formula
-        The parsed formula.
-    names
-        Name of each fixed-effect column.
-    terms
-        The same columns by term.
-    levels
-        Names of the levels of each grouping factor.
+    spec
+        Formula, names and levels: what is known without the data.
     design
         What the likelihood sees of the data.
     parameters
         Group terms and residual SD with their priors, and where each stands among the parameters.
     coefficients
         One prior per fixed-effect column.
-    dropped
-        Rows left out because a value was missing.
-    aliased
-        Fixed-effect columns left out because others determine them.
     """
 
-    formula: Formula
-    names: tuple[str, ...]
-    terms: tuple[FixedTerm, ...]
-    levels: tuple[tuple[str, ...], ...]
+    spec: DesignSpec
     design: OrthonormalCells
     parameters: ParameterVector
     coefficients: tuple[CoefficientPrior, ...]
-    dropped: int = 0
-    aliased: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each fixed-effect column."""
+        return self.spec.names
 
     @property
     def prior_precision(self) -> Array:
@@ -149,7 +137,7 @@ def build_model(
     Returns
     -------
     model : ModelSpec
-    columns : Rows
+    rows : Rows
         The rows as read, for the record of observed data.
 
     Raises
@@ -159,20 +147,8 @@ def build_model(
     """
     parsed = parse_formula(formula)
     _check_priors(priors, se)
-    columns = evaluate(parsed, read_table(data), weights, se=se, aliased=aliased)
-    model = model_from_cells(
-        parsed,
-        compress(columns),
-        columns.names,
-        columns.terms,
-        columns.groups,
-        tuple((f.name, f.levels) for f in columns.factors),
-        priors,
-        columns.dropped,
-        columns.aliased,
-        columns.sigma,
-    )
-    return model, columns
+    rows = evaluate(parsed, read_table(data), weights, se=se, aliased=aliased)
+    return model_from_cells(rows.spec, compress(rows), priors), rows
 
 
 def _check_priors(priors: Any, se: str | None) -> None:
@@ -188,59 +164,44 @@ def _check_priors(priors: Any, se: str | None) -> None:
 
 
 def model_from_cells(
-    formula: Formula,
-    cells: Cells,
-    names: tuple[str, ...],
-    terms: tuple[FixedTerm, ...],
-    groups: tuple[GroupColumns, ...],
-    factors: tuple[tuple[str, tuple[str, ...]], ...],
-    priors: Mapping[str, Any] | None = None,
-    dropped: int = 0,
-    aliased: tuple[str, ...] = (),
-    sigma: float | None = None,
+    spec: DesignSpec, cells: Cells, priors: Mapping[str, Any] | None = None
 ) -> ModelSpec:
     """Join compressed data with priors and refuse what has no proper posterior.
 
     Parameters
     ----------
-    formula, names, terms, groups
+    spec
         What the cells were made from.
     cells
-        The compressed data.
-    factors
-        Name and level names of each grouping factor; empty level names where nobody asks.
+        The compressed data, wherever they come from.
     priors
         By parameter name.
-    dropped, aliased
-        Rows and fixed-effect columns left out before.
-    sigma
-        The residual SD of a row of weight one where it is known; None makes it a parameter.
 
     Returns
     -------
     ModelSpec
     """
-    _check_names(terms, groups, [name for name, _ in factors])
+    _check_names(spec)
+    sigma = spec.sigma
     kind = Gaussian if sigma is None else KnownGaussian
-    stated = sort_priors(priors or {}, names, terms, groups, kind.dispersions, mad=cells.mad)
-    blocks: list[list[int]] = [[] for _ in factors]
+    stated = sort_priors(
+        priors or {}, spec.names, spec.terms, spec.groups, kind.dispersions, mad=cells.mad
+    )
+    blocks: list[list[int]] = [[] for _ in spec.factors]
     group_terms = []
-    for group in groups:
+    for group in spec.groups:
         block = blocks[group.factor]
         place = tuple(range(len(block), len(block) + len(group.columns)))
         block.extend(group.columns)
         group_terms.append(stated.term(group, place))
     layouts = tuple(
-        FactorLayout(name, int(cells.level[i].max()) + 1, cells.level[i], tuple(blocks[i]))
-        for i, (name, _) in enumerate(factors)
+        FactorLayout(factor.name, int(codes.max()) + 1, codes, tuple(block))
+        for factor, codes, block in zip(spec.factors, cells.level, blocks, strict=True)
     )
-    design = orthonormalize(cells, names, layouts)
+    design = orthonormalize(cells, spec.names, layouts)
     sizes = column_sizes(design)
     model = ModelSpec(
-        formula=formula,
-        names=names,
-        terms=terms,
-        levels=tuple(levels for _, levels in factors),
+        spec=spec,
         design=design,
         parameters=ParameterVector(
             tuple(group_terms),
@@ -248,9 +209,7 @@ def model_from_cells(
             tuple(len(b) for b in blocks),
             stated.joint(group_terms, [sizes[b] for b in blocks]),
         ),
-        coefficients=tuple(coefficient_prior(stated.by_name.get(n, flat()), n) for n in names),
-        dropped=dropped,
-        aliased=aliased,
+        coefficients=tuple(coefficient_prior(stated.by_name.get(n, flat()), n) for n in spec.names),
     )
     check_identified(
         model.design, model.parameters, model.prior_precision == 0, cells, stated.by_name
@@ -259,15 +218,13 @@ def model_from_cells(
     return model
 
 
-def _check_names(
-    terms: Sequence[FixedTerm], groups: Sequence[GroupColumns], factors: Sequence[str]
-) -> None:
+def _check_names(spec: DesignSpec) -> None:
     """Refuse fixed effects that would overwrite another variable or dimension of the draws."""
-    taken = {"sigma", "chain", "draw", *(f"{f}__factor_dim" for f in factors)}
-    for group in groups:
+    taken = {"sigma", "chain", "draw", *(f"{f.name}__factor_dim" for f in spec.factors)}
+    for group in spec.groups:
         taken |= {f"{group.label}_corr", *group.names, *(f"{n}_sigma" for n in group.names)}
-    taken |= {f"{t.name}_dim" for t in terms if t.levels}
-    for term in terms:
+    taken |= {f"{t.name}_dim" for t in spec.terms if t.levels}
+    for term in spec.terms:
         if term.name in taken:
             raise DataError(
                 f"A fixed effect cannot be called {term.name!r}, which names something else in "

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.cells.cells import Cells
+from ranef.cells.cells import balanced_cells
 from ranef.errors import IdentifiabilityWarning
-from ranef.formula.fixed_effects import FixedTerm
-from ranef.formula.grouping import GroupColumns
-from ranef.formula.parse import parse_formula
+from ranef.formula.spec import intercept_spec
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import model_from_cells
 from ranef.numerics.quadrature import integrate_line
@@ -154,40 +152,23 @@ def balanced_model(data: Balanced, priors: Mapping[str, Any] | None = None) -> M
         degrees = G * data.rows - 1 - data.fitted
         default = half_t(float(np.sqrt((data.within + between) / degrees)))
         stated = {"sigma": default, "group_sd": default, **stated}
-    shift = float(mean.mean())
-    cells = Cells(
+    cells = balanced_cells(
+        mean,
+        data.within,
         rows=G * data.rows - data.fitted,
-        count=np.full(G, data.weight),
-        size=np.full(G, data.rows),
-        level=np.arange(G)[None],
-        shift=np.array([0.0, shift]),
-        explained=np.zeros(1),
-        ones=np.ones(1),
-        mean=np.column_stack([np.ones(G), mean - shift]),
-        within=np.array([[0.0, 0.0], [0.0, data.within]]),
-        slopes=np.empty((G, 0)),
-        slope_slope=np.empty((G, 0, 0)),
-        slope_u=np.empty((G, 0, 2)),
-        log_weights=0.0,
-        median=0.0,
-        mad=0.0,
+        weight=data.weight,
+        size=data.rows,
+        constant=True,
     )
     with warnings.catch_warnings():
         # Two replicates and random slopes leave one row for each slope: the plan's goals then rest
         # on the sum of the two variances, which is identified.
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        return model_from_cells(
-            _FORMULA,
-            cells,
-            names=("Intercept",),
-            terms=(FixedTerm("Intercept", (0,)),),
-            groups=(GroupColumns("1|group", 0, (0,), ("1|group",), correlated=True),),
-            factors=(("group", ()),),
-            priors={"sigma": stated["sigma"], "1|group": stated["group_sd"]},
-        )
+        by_name = {"sigma": stated["sigma"], "1|group": stated["group_sd"]}
+        return model_from_cells(_SPEC, cells, by_name)
 
 
-_FORMULA = parse_formula("y ~ 1 + (1|group)")
+_SPEC = intercept_spec("y ~ 1 + (1|group)")
 
 
 def balanced_posterior(

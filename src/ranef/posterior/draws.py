@@ -92,7 +92,7 @@ def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
     """Read coefficients in the user's coordinates out of a labelled tree, shape (n, p)."""
     sizes = tree["posterior"].sizes
     beta = np.empty((sizes["chain"] * sizes["draw"], len(model.names)))
-    for fixed in model.terms:
+    for fixed in model.spec.terms:
         beta[:, list(fixed.columns)] = _read(tree, fixed.name)
     return beta
 

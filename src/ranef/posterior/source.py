@@ -16,13 +16,12 @@ from ranef.priors import parse_prior
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
     import xarray as xr
 
     from ranef.formula.rows import Rows
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["GROUP", "Source", "read_source", "rows_at_hand", "rows_of"]
+__all__ = ["GROUP", "Source", "read_source", "rows_of"]
 
 # Group of the tree that holds the rows, by ArviZ's name for what is given.
 GROUP = "constant_data"
@@ -36,33 +35,20 @@ class Source:
     ----------
     model
         Design and priors.
-    columns
+    rows
         The rows, evaluated.
     """
 
     model: ModelSpec
-    columns: Rows
+    rows: Rows
 
 
-def rows_at_hand(columns: Rows) -> pd.DataFrame:
-    """Return the used columns of the complete rows.
-
-    Raises
-    ------
-    DataError
-        If the columns were not made from a table.
-    """
-    if columns.rows is None:
-        raise DataError("These columns were not made from a table, so there are no rows to keep.")
-    return columns.rows
-
-
-def rows_of(columns: Rows) -> xr.Dataset:
+def rows_of(rows: Rows) -> xr.Dataset:
     """Write the used columns of the complete rows as a dataset that NetCDF can hold.
 
     Parameters
     ----------
-    columns
+    rows
         From `ranef.formula.rows.evaluate`.
 
     Returns
@@ -76,7 +62,7 @@ def rows_of(columns: Rows) -> xr.Dataset:
     import xarray as xr
 
     variables: dict[str, Any] = {}
-    frame = rows_at_hand(columns)
+    frame = rows.frame
     if frame.index.dtype.kind in "iu" and frame.index.nlevels == 1:
         variables["index"] = ("__obs__", frame.index.to_numpy(), {})
     for k, name in enumerate(frame.columns):

@@ -64,7 +64,7 @@ def to_tree(
     posterior: dict[str, Array] = {}
     dims: dict[str, list[str]] = {}
     coords: dict[str, Any] = {}
-    for term in model.terms:
+    for term in model.spec.terms:
         name = stored(term.name)
         if term.levels:
             posterior[name] = sample.beta[:, :, list(term.columns)]
@@ -78,7 +78,7 @@ def to_tree(
         factor = model.design.factors[group.factor].name
         level_dim = stored(f"{factor}__factor_dim")
         # Arrays, not lists: from_dict copies a list level by level.
-        coords[level_dim] = np.array(model.levels[group.factor])
+        coords[level_dim] = np.array(model.spec.factors[group.factor].levels)
         for name in group.names:
             posterior[stored(f"{name}_sigma")] = sample.scales[name]
             effects[stored(name)] = factor
@@ -94,7 +94,7 @@ def to_tree(
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:
         stats["accepted"], stats["log_weight"] = sample.accepted, sample.log_weight
-    name = stored(model.formula.response_name)
+    name = stored(model.spec.formula.response_name)
     observed = {name: response}
     coords["__obs__"] = np.arange(len(response))
     tree = xr.DataTree.from_dict(

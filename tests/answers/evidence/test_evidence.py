@@ -41,10 +41,10 @@ def log_trapezoid(log_f: np.ndarray, *steps: float) -> float:
 def test_random_intercepts_equal_dense_quadrature(priors):
     fit = rf.fit(YIELD, DYESTUFF, priors=priors | MEAN, draws=1000, seed=1)
     told = fit.log_marginal_likelihood()
-    model, columns = fit.source.model, fit.source.columns
+    model, rows = fit.source.model, fit.source.rows
     assert float(told) == pytest.approx(posterior_grid(model).log_mass, abs=1e-6)
     # Once more without any of the engine's algebra: N x N matrices on a grid of log SDs.
-    by_hand = dense_of(columns, model)
+    by_hand = dense_of(rows, model)
     # Half-t puts mass in proportion to the SD near zero, so the grid starts at exp(-14).
     u, v = np.arange(-14.0, 9.5, 0.16), np.arange(2.9, 5.3, 0.06)
     group, sigma = model.parameters.terms[0].scales[0], model.parameters.family.sigma
@@ -115,7 +115,7 @@ def test_no_group_effect_equals_closed_forms():
     """Inverse-gamma variances: closed form without the term, one integral with it."""
     fit = rf.fit(YIELD, DYESTUFF, priors=IG, draws=1000, seed=1)
     y = DYESTUFF["Yield"].to_numpy(float)
-    codes = fit.source.columns.factors[0].codes
+    codes = fit.source.rows.codes[0]
     (ae, be), (ax, bx) = (2, 3000.0), (1, 1000.0)
     without = null_mass(y, 1, float(((y - y.mean()) ** 2).sum()), np.log(len(y)), ae, be)
 

@@ -70,25 +70,25 @@ class Dense:
     """A model with its matrices written out, in the user's units."""
 
     model: Any
-    columns: Any
+    rows: Any
 
     def covariance(self, eta: np.ndarray) -> np.ndarray:
         """Covariance of y given the coefficients at one parameter vector, shape (N, N)."""
-        columns, layout = self.columns, self.model.parameters
+        rows, layout = self.rows, self.model.parameters
         sigma = float(np.exp(layout.log_sigma(eta[None])[0]))
-        w = np.ones(len(columns.y)) if columns.weights is None else columns.weights
+        w = np.ones(len(rows.y)) if rows.weights is None else rows.weights
         V = np.diag(sigma**2 / w)
-        Z = np.column_stack([np.ones(len(w)), columns.slopes])
+        Z = np.column_stack([np.ones(len(w)), rows.slopes])
         for f, root in enumerate(layout.roots(eta[None])):
             S = sigma**2 * root[0] @ root[0].T
             z = Z[:, list(self.model.design.factors[f].columns)]
-            codes = columns.factors[f].codes
+            codes = rows.codes[f]
             V += (z @ S @ z.T) * (codes[:, None] == codes)
         return V
 
     def predictive(self, eta: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of the rows `out` given the others: kriging with a prior."""
-        V, X, y = self.covariance(eta), self.columns.X, self.columns.response
+        V, X, y = self.covariance(eta), self.rows.X, self.rows.response
         precision = np.diag(self.model.prior_precision)
         rest = ~out
         C = np.linalg.solve(V[np.ix_(rest, rest)], np.column_stack([X, y[:, None]])[rest])
@@ -104,7 +104,7 @@ class Dense:
         """Log density of the rows `out` given the others, by dense normal conditioning."""
         mean, spread = self.predictive(eta, out)
         L = np.linalg.cholesky(spread)
-        z = linalg.solve_triangular(L, self.columns.response[out] - mean, lower=True)
+        z = linalg.solve_triangular(L, self.rows.response[out] - mean, lower=True)
         return float(-0.5 * z @ z - np.log(np.diag(L)).sum() - 0.5 * len(z) * np.log(2 * np.pi))
 
 
@@ -130,18 +130,18 @@ def build_spread(model: Any) -> float:
 @pytest.mark.parametrize("case", CASES)
 def test_rows_have_their_dense_conditional_density(case):
     formula, data, settings = CASES[case]
-    model, columns = build_model(formula, data, **settings)
-    eta, made = some_vectors(model), Dense(model, columns)
-    N = len(columns.y)
+    model, rows = build_model(formula, data, **settings)
+    eta, made = some_vectors(model), Dense(model, rows)
+    N = len(rows.y)
     expected = [[made.log_density(e, np.arange(N) == i) for i in range(N)] for e in eta]
     structures = [None] if len(model.design.factors) == 1 else [None, Crossed(model.design)]
     for structure in structures:
         target = MarginalPosterior(model, structure)
-        left_out, seen = row_densities(target, columns, np.arange(N), eta)
+        left_out, seen = row_densities(target, rows, np.arange(N), eta)
         np.testing.assert_allclose(left_out, expected, rtol=1e-8, atol=1e-8)
         some = np.array([3, 0, N - 1])
         np.testing.assert_allclose(
-            row_densities(target, columns, some, eta)[0], left_out[:, some], atol=1e-11
+            row_densities(target, rows, some, eta)[0], left_out[:, some], atol=1e-11
         )
     # Negative control: the density given all data is another one, and larger on average.
     assert np.abs(seen - expected).max() > 1e-3
@@ -151,20 +151,20 @@ def test_rows_have_their_dense_conditional_density(case):
 @pytest.mark.parametrize("case", CASES)
 def test_groups_have_their_dense_conditional_density(case):
     formula, data, settings = CASES[case]
-    model, columns = build_model(formula, data, **settings)
-    eta, made = some_vectors(model), Dense(model, columns)
-    for factor in columns.factors:
-        units = units_of(columns, factor.name)
+    model, rows = build_model(formula, data, **settings)
+    eta, made = some_vectors(model), Dense(model, rows)
+    for factor, codes in zip(rows.spec.factors, rows.codes, strict=True):
+        units = units_of(rows, factor.name)
         which = np.arange(len(factor.levels))
-        expected = [[made.log_density(e, factor.codes == j) for j in which] for e in eta]
-        left_out, seen = group_densities(MarginalPosterior(model), columns, units, which, eta)
+        expected = [[made.log_density(e, codes == j) for j in which] for e in eta]
+        left_out, seen = group_densities(MarginalPosterior(model), rows, units, which, eta)
         np.testing.assert_allclose(left_out, expected, rtol=1e-8, atol=1e-8)
         some = which[[2, 0]]
-        again, _ = group_densities(MarginalPosterior(model), columns, units, some, eta)
+        again, _ = group_densities(MarginalPosterior(model), rows, units, some, eta)
         np.testing.assert_allclose(again, left_out[:, some], atol=1e-10)
         # Negative control: rows left out one by one are not a group left out.
-        rows, _ = row_densities(MarginalPosterior(model), columns, np.arange(len(columns.y)), eta)
-        wrong = np.array([[r[factor.codes == j].sum() for j in which] for r in rows])
+        single, _ = row_densities(MarginalPosterior(model), rows, np.arange(len(rows.y)), eta)
+        wrong = np.array([[r[codes == j].sum() for j in which] for r in single])
         assert np.abs(wrong - expected).max() > 0.1
         assert seen.sum() > left_out.sum()
 
@@ -172,19 +172,19 @@ def test_groups_have_their_dense_conditional_density(case):
 @pytest.mark.parametrize("case", ["correlated slopes", "crossed", "nested", "normal priors"])
 def test_a_copy_of_a_group_has_its_dense_conditional_density(case):
     formula, data, settings = CASES[case]
-    model, columns = build_model(formula, data, **settings)
-    eta, unit = some_vectors(model), columns.factors[0]
-    units = units_of(columns, unit.name)
-    _, seen = group_densities(MarginalPosterior(model), columns, units, np.array([1]), eta)
+    model, rows = build_model(formula, data, **settings)
+    eta, unit = some_vectors(model), rows.spec.factors[0]
+    units = units_of(rows, unit.name)
+    _, seen = group_densities(MarginalPosterior(model), rows, units, np.array([1]), eta)
     # The same by hand: a table with the group's rows again, under a name of its own; casks, which
     # are numbered within batches, become new with it.
-    frame = columns.rows.copy()
+    frame = rows.frame.copy()
     frame = frame.assign(**{c: frame[c].astype(str) for c in frame if frame[c].dtype.kind == "O"})
-    copy = frame[unit.codes == 1].assign(**{unit.name: "copied"})
+    copy = frame[rows.codes[0] == 1].assign(**{unit.name: "copied"})
     stacked = pd.concat([frame.assign(**{unit.name: frame[unit.name].astype(str)}), copy])
-    big, rows = build_model(formula, stacked, model.prior_texts())
+    big, more = build_model(formula, stacked, model.prior_texts())
     out = np.arange(len(stacked)) >= len(frame)
-    expected = [Dense(big, rows).log_density(e, out) for e in eta]
+    expected = [Dense(big, more).log_density(e, out) for e in eta]
     np.testing.assert_allclose(seen[:, 0], expected, rtol=1e-8, atol=1e-8)
 
 
@@ -204,7 +204,7 @@ def log_mean(log_p: np.ndarray) -> tuple[float, float]:
 
 def refitted_row(fit: rf.Fit, row: int) -> tuple[float, float]:
     """Density of a sleepstudy row under draws of everything, fitted to the other rows."""
-    frame = fit.source.columns.rows
+    frame = fit.source.rows.frame
     at = frame.iloc[row]
     rest = rf.fit(
         SLEEP,
@@ -235,7 +235,7 @@ def test_rows_equal_actual_refits(sleep):
     errors = own_errors(sleep, elpd)
     in_sample, _ = row_densities(
         MarginalPosterior(sleep.source.model),
-        sleep.source.columns,
+        sleep.source.rows,
         np.arange(180),
         vectors_of(sleep),
     )
@@ -257,15 +257,15 @@ def vectors_of(fit: rf.Fit) -> np.ndarray:
 
 def refitted_group(fit: rf.Fit, j: int, draws: int = 8000) -> tuple[float, float]:
     """Density of a subject under draws fitted to the others: dense, coefficients drawn."""
-    model, columns = fit.source.model, fit.source.columns
-    out = columns.factors[0].codes == j
-    rest = rf.fit(SLEEP, columns.rows[~out], priors=model.prior_texts(), draws=draws, seed=j)
+    model, rows = fit.source.model, fit.source.rows
+    out = rows.codes[0] == j
+    rest = rf.fit(SLEEP, rows.frame[~out], priors=model.prior_texts(), draws=draws, seed=j)
     made = posterior_draws(rest.draws, rest.source.model)
-    Z = np.column_stack([np.ones(out.sum()), columns.slopes[out]])
+    Z = np.column_stack([np.ones(out.sum()), rows.slopes[out]])
     sigma = np.exp(made.log_sigma)
     root = sigma[:, None, None] * model.parameters.roots(made.theta)[0]
     V = Z @ root @ root.transpose(0, 2, 1) @ Z.T + sigma[:, None, None] ** 2 * np.eye(len(Z))
-    gap = columns.response[out] - made.beta @ columns.X[out].T
+    gap = rows.response[out] - made.beta @ rows.X[out].T
     L = np.linalg.cholesky(V)
     z = np.linalg.solve(L, gap[:, :, None])[:, :, 0]
     log_det = np.log(np.einsum("nii->ni", L)).sum(axis=1)

@@ -31,7 +31,7 @@ def test_leave_one_out_moments_are_those_of_the_other_rows():
     frame = data()
     fit = rf.fit("y ~ x + (1|g)", frame, weights="w", seed=1, draws=64)
     drawn = posterior_draws(fit.draws, fit.source.model).take(np.array([7]))
-    rows = fitted_rows(fit.source.columns, "response", "conditional")
+    rows = fitted_rows(fit.source.rows, "response", "conditional")
     given = prepare(drawn, rows, np.random.default_rng(0))
     mean, variance = components(given, rows, slice(None))
     noise = given.sigma2[:, None] / rows.weights
@@ -87,7 +87,7 @@ def test_residuals_are_uniform_and_normal_where_the_model_is_right():
     fit = rf.fit("y ~ x + (1|g)", frame, weights="w", seed=1)
     pit, response, pearson = (fit.residuals(k).values for k in ("pit", "response", "pearson"))
     fitted = fit.fitted()
-    np.testing.assert_allclose(response, fit.source.columns.y - fitted["mean"], rtol=1e-9)
+    np.testing.assert_allclose(response, fit.source.rows.y - fitted["mean"], rtol=1e-9)
     sigma = np.sqrt((fit.draws["posterior"]["sigma"].to_numpy() ** 2).mean())
     np.testing.assert_allclose(pearson, response / sigma * np.sqrt(frame["w"]), rtol=1e-9)
     assert stats.kstest(pit, "uniform").pvalue > 1e-3

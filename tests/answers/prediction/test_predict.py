@@ -12,6 +12,8 @@ from ranef.answers.prediction import predictive
 from ranef.answers.prediction.predictive import components, prepare
 from ranef.formula.expressions import model_matrix, parse_side
 from ranef.formula.new_rows import fitted_rows, new_rows
+from ranef.formula.parse import parse_formula
+from ranef.formula.rows import evaluate
 from ranef.numerics import mixtures
 from ranef.posterior.draws import posterior_draws
 
@@ -119,7 +121,7 @@ def test_balanced_random_intercept_against_quadrature():
 def dense(fit: rf.Fit, eta: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Posterior mean and variance of each row's mean at one parameter vector, by N x N algebra."""
     source = fit.source
-    rows = fitted_rows(source.columns, "mean", "conditional")
+    rows = fitted_rows(source.rows, "mean", "conditional")
     layout = source.model.parameters
     roots = layout.roots(eta[None])
     tau2 = np.exp(2 * layout.log_sigma(eta[None])[0])
@@ -137,7 +139,7 @@ def dense(fit: rf.Fit, eta: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray
 
 def test_components_of_one_factor_against_dense_algebra(slopes, data):
     drawn = posterior_draws(slopes.draws, slopes.source.model)
-    rows = fitted_rows(slopes.source.columns, "mean", "conditional")
+    rows = fitted_rows(slopes.source.rows, "mean", "conditional")
     given = prepare(drawn, rows, np.random.default_rng(0))
     mean, variance = components(given, rows, slice(None))
     for i in (0, 1234, 3999):
@@ -175,7 +177,7 @@ def test_against_brute_force_from_stored_effects(which, kind, request, data):
     fit = request.getfixturevalue(which)
     weights = data["w"].to_numpy() if which == "slopes" else np.ones(len(data))
     drawn = posterior_draws(fit.draws, fit.source.model)
-    rows = fitted_rows(fit.source.columns, "mean", "conditional")
+    rows = fitted_rows(fit.source.rows, "mean", "conditional")
     b = {k: fit.draws["posterior"][k].to_numpy() for k in ("1|g", "x|g")}
     b = {k: v.reshape(-1, v.shape[-1]) for k, v in b.items()}
     codes = rows.codes[0]
@@ -265,7 +267,7 @@ def test_variance_of_a_new_group_is_the_mixture():
 def test_marginal_is_the_population(slopes, data):
     drawn = posterior_draws(slopes.draws, slopes.source.model)
     table = slopes.predict(groups="marginal").table()
-    fixed = drawn.beta @ slopes.source.columns.X.T
+    fixed = drawn.beta @ slopes.source.rows.X.T
     error = fixed.std(axis=0) * np.sqrt(2 / slopes.certificate.ess)
     assert np.abs((table["mean"] - fixed.mean(axis=0)) / error).max() < 5
     assert np.abs((table["sd"] - fixed.std(axis=0)) / error).max() < 5
@@ -322,11 +324,11 @@ def test_a_new_level_inside_a_known_one():
 )
 def test_transforms_and_contrasts_are_those_of_the_fit(formula, data):
     fit = rf.fit(formula, data, seed=1, draws=200)
-    columns = fit.source.columns
+    rows, spec = fit.source.rows, fit.source.model.spec
     pick = [17, 3, 55, 4, 80]
     # The response is not needed, nor all levels of a factor; categories may be plain text.
     some = data.iloc[pick].drop(columns="y").assign(f=lambda d: d["f"].astype(str))
-    ours, whole = new_rows(columns, some, "response", "new"), fitted_rows(columns, "mean", "new")
+    ours, whole = new_rows(spec, some, "response", "new"), fitted_rows(rows, "mean", "new")
     np.testing.assert_allclose(ours.X, whole.X[pick], atol=1e-12)
     np.testing.assert_allclose(ours.offset, whole.offset[pick], atol=1e-12)
     for mine, all_rows in zip(ours.Z, whole.Z, strict=True):
@@ -336,20 +338,34 @@ def test_transforms_and_contrasts_are_those_of_the_fit(formula, data):
     table = fit.predict(some, "response", seed=1).table()
     assert list(table.index) == pick
     if "scale" in formula:
-        recipe = columns.recipe
         fresh = model_matrix(
-            parse_side(recipe.formula.fixed, recipe.formula, intercept=True), recipe.formula, some
+            parse_side(spec.formula.fixed, spec.formula, intercept=True), spec.formula, some
         )
         assert np.abs(fresh["scale(x)"].to_numpy() - ours.X[:, 1]).max() > 0.1
     if formula.startswith("log"):
         assert abs(table["mean"].mean() - np.log(data["y"]).mean()) < 3
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.IdentifiabilityWarning")
+def test_combinations_are_looked_up_by_the_labels_of_their_columns():
+    rng = np.random.default_rng(3)
+    pairs = [("a", "b:c"), ("a:b", "c"), ("a", "c"), ("d", "b:c")]
+    g, h = (np.repeat(v, 5) for v in zip(*pairs, strict=True))
+    spec = evaluate(
+        parse_formula("y ~ 1 + (1|g:h)"), pd.DataFrame({"y": rng.normal(size=20), "g": g, "h": h})
+    ).spec
+    new = pd.DataFrame({"g": ["a:b", "a", "a:b", "d"], "h": ["c", "b:c", "b:c", "b:c"]})
+    found = new_rows(spec, new, "mean", "new")
+    same = {levels: k for k, levels in enumerate(zip(*spec.factors[0].labels, strict=True))}
+    assert found.codes[0].tolist() == [same["a:b", "c"], same["a", "b:c"], 4, same["d", "b:c"]]
+    assert found.new_levels == (("a:b:b:c",),)
+
+
 def test_columns_equal_in_the_data_may_differ_in_new_rows(data):
     data = data.assign(x2=data["x"])
     fit = rf.fit("y ~ x + (0 + x|g) + (0 + x2|h)", data, seed=1, draws=400)
     new = data.head(1).assign(x2=0.0)
-    rows = new_rows(fit.source.columns, new, "mean", "new")
+    rows = new_rows(fit.source.model.spec, new, "mean", "new")
     assert rows.Z[0][0, 0] == data["x"][0]
     assert rows.Z[1][0, 0] == 0.0
 
@@ -482,7 +498,7 @@ def test_columns_left_out_must_be_combinations_in_new_rows_too(data):
     seen = data[(data["f"] != "mid") | (data["k"] != 2)].reset_index(drop=True)
     seen = seen.assign(double=2 * seen["x"] + 1)
     fit = rf.fit("y ~ x + double + f*C(k) + (1|g)", seen, aliased="drop", seed=1, draws=64)
-    assert len(fit.source.columns.aliased) == 2
+    assert len(fit.source.model.spec.aliased) == 2
     table = fit.predict(seen).table()
     np.testing.assert_allclose(table["mean"], fit.predict().table()["mean"], rtol=1e-9)
     with pytest.raises(rf.DataError, match=r"'double' was left out.*row 2 of the new rows"):

@@ -39,7 +39,7 @@ def test_log_likelihood_and_prior_by_brute_force():
     priors |= {"1|g": "variance(invgamma(2, scale=3))", "sigma": "half_t(2)"}
     fit = rf.fit("y ~ x + f + (x|g)", frame, priors=priors, draws=2000, seed=3)
     drawn = posterior_draws(fit.draws, fit.source.model)
-    X = fit.source.columns.X
+    X = fit.source.rows.X
     Z = np.stack([np.ones(len(frame)), frame["x"]], axis=1)
     same = frame["g"].to_numpy()[:, None] == frame["g"].to_numpy()
     posterior = fit.draws["posterior"]

@@ -144,7 +144,7 @@ def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalL
             parameters=tuple(improper),
         )
     mass = recorded_mass(tree, model)
-    return LogMarginalLikelihood(mass.value, mass.error, mass.pareto_k, model.formula.text)
+    return LogMarginalLikelihood(mass.value, mass.error, mass.pareto_k, model.spec.formula.text)
 
 
 def _example(name: str, model: ModelSpec) -> str:

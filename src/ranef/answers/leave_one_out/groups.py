@@ -35,7 +35,7 @@ _BLOCK = 4e6
 
 
 def group_densities(
-    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
+    target: MarginalPosterior, rows: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of groups, each given all others and given all.
 
@@ -43,7 +43,7 @@ def group_densities(
     ----------
     target
         The model.
-    columns
+    rows
         Its rows.
     units
         Levels of one of its grouping factors.
@@ -63,25 +63,25 @@ def group_densities(
     """
     by_level = target.structure.by_level
     if by_level is None:
-        return _anew(target, columns, units, which, theta)
-    return _closed(target, by_level, columns, units, which, theta)
+        return _anew(target, rows, units, which, theta)
+    return _closed(target, by_level, rows, units, which, theta)
 
 
 def _closed(
     target: MarginalPosterior,
     by_level: ClassSums,
-    columns: Rows,
+    rows: Rows,
     units: Units,
     which: IntArray,
     theta: Array,
 ) -> tuple[Array, Array]:
     """Independent levels: take each group's share of log|V| and U off, and put it on once more."""
     model, coefficients = target.model, target.coefficients
-    V, w = internal_rows(columns, model)
+    V, w = internal_rows(rows, model)
     G, P = len(which), V.shape[1]
     total = products_by_unit(V, w, units)[which]
-    rows = np.bincount(units.codes)[which]
-    scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - rows * np.log(2 * np.pi))
+    size = np.bincount(units.codes)[which]
+    scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - size * np.log(2 * np.pi))
     left_out, seen = np.empty((len(theta), G)), np.empty((len(theta), G))
     q = by_level.ZZ.shape[1]
     step = max(1, int(_BLOCK / (G * (3 * P * P + q * (P + 1)))))
@@ -91,7 +91,7 @@ def _closed(
         log_det, U = target.structure.sums(roots)
         logs, taken = by_level.shares(roots[0], which)
         share = total - taken
-        own_scale = scale - rows * log_sigma[:, None]
+        own_scale = scale - size * log_sigma[:, None]
         whole = coefficients.core(coefficients.profile(log_det, U), log_sigma)[:, None]
         without = _changed(coefficients, log_sigma, log_det[:, None] - logs, U[:, None] - share)
         doubled = _changed(coefficients, log_sigma, log_det[:, None] + logs, U[:, None] + share)
@@ -109,7 +109,7 @@ def _changed(coefficients: Coefficients, log_sigma: Array, log_det: Array, U: Ar
 
 
 def _anew(
-    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
+    target: MarginalPosterior, rows: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Dependent levels: the likelihood with each group's rows left out, and with them twice."""
     model = target.model
@@ -117,8 +117,8 @@ def _anew(
     whole = target.log_likelihood(roots, log_sigma, reml=True)
     left_out, seen = np.empty((len(theta), len(which))), np.empty((len(theta), len(which)))
     for i, j in enumerate(track(which.tolist(), "Leaving out groups")):
-        rest = MarginalPosterior(without_rows(model, columns, units.codes == j))
+        rest = MarginalPosterior(without_rows(model, rows, units.codes == j))
         left_out[:, i] = whole - rest.log_likelihood(roots, log_sigma, reml=True)
-        more = MarginalPosterior(with_copy(model, columns, units, j))
+        more = MarginalPosterior(with_copy(model, rows, units, j))
         seen[:, i] = more.log_likelihood(roots, log_sigma, reml=True) - whole
     return left_out, seen

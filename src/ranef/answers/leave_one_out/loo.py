@@ -93,19 +93,19 @@ def leave_one_out(
     ReliabilityWarning
         With the cases whose Pareto k-hat is too large, where they are not refitted.
     """
-    columns, model, rng = source.columns, source.model, generator(seed)
-    units = units_of(columns, unit)
-    refuse_undetermined(columns, model, units)
+    rows, model, rng = source.rows, source.model, generator(seed)
+    units = units_of(rows, unit)
+    refuse_undetermined(rows, model, units)
     at = _thinned(posterior, units, draws)
     every = np.arange(len(units.labels))
-    left_out, seen = _densities(posterior.target, columns, units, every, posterior.theta[at])
-    name = stored_name(model.formula.response_name)
+    left_out, seen = _densities(posterior.target, rows, units, every, posterior.theta[at])
+    name = stored_name(model.spec.formula.response_name)
     elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
     each = posterior.target.structure.cost * _EVALUATIONS
     if len(bad) and refit and each * len(bad) <= _PATIENCE:
         for j in track(bad.tolist(), "Fitting again without single cases"):
-            elpd.elpd_i[j] = _refitted(posterior.target, columns, units, j, left_out[:, j], rng)
+            elpd.elpd_i[j] = _refitted(posterior.target, rows, units, j, left_out[:, j], rng)
             elpd.pareto_k[j] = 0.0
         elpd.elpd = float(elpd.elpd_i.sum())
         elpd.se = float(np.sqrt(len(every) * elpd.elpd_i.var()))
@@ -118,17 +118,17 @@ def leave_one_out(
 
 
 def _densities(
-    target: MarginalPosterior, columns: Rows, units: Units, which: IntArray, theta: Array
+    target: MarginalPosterior, rows: Rows, units: Units, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of units given all others, and given all, shape (n, len(which)) each."""
     if units.factor is None:
-        return row_densities(target, columns, which, theta)
-    return group_densities(target, columns, units, which, theta)
+        return row_densities(target, rows, which, theta)
+    return group_densities(target, rows, units, which, theta)
 
 
 def _refitted(
     target: MarginalPosterior,
-    columns: Rows,
+    rows: Rows,
     units: Units,
     j: int,
     seen: Array,
@@ -139,12 +139,12 @@ def _refitted(
     Draws without an outlier seldom reach where it is likely, so their plain average is no better
     than the importance weights that failed; the two together are.
     """
-    model = without_rows(target.model, columns, units.codes == j)
+    model = without_rows(target.model, rows, units.codes == j)
     sample = SAMPLERS["exact"](
         model, SamplerSettings(_REFIT, 4, 1000, (), False, moments=False), rng
     )
     theta = sample.theta.reshape(_REFIT, -1)
-    return bridge(seen, _densities(target, columns, units, np.array([j]), theta)[0][:, 0])
+    return bridge(seen, _densities(target, rows, units, np.array([j]), theta)[0][:, 0])
 
 
 def bridge(above: Array, below: Array) -> float:

@@ -29,7 +29,7 @@ _LOG_2PI = float(np.log(2 * np.pi))
 
 
 def row_densities(
-    target: MarginalPosterior, columns: Rows, which: IntArray, theta: Array
+    target: MarginalPosterior, rows: Rows, which: IntArray, theta: Array
 ) -> tuple[Array, Array]:
     """Log densities of rows, each given all others and given all.
 
@@ -37,7 +37,7 @@ def row_densities(
     ----------
     target
         The model.
-    columns
+    rows
         Its rows.
     which
         Positions of the rows asked for, shape (k,).
@@ -53,12 +53,12 @@ def row_densities(
         shape (n, k).
     """
     model, design = target.model, target.model.design
-    V, w = (a[which] for a in internal_rows(columns, model))
+    V, w = (a[which] for a in internal_rows(rows, model))
     Z = [
-        np.column_stack([np.ones(len(V)), columns.slopes[which]])[:, list(f.columns)]
+        np.column_stack([np.ones(len(V)), rows.slopes[which]])[:, list(f.columns)]
         for f in design.factors
     ]
-    codes = [f.codes[which] for f in columns.factors]
+    codes = [code[which] for code in rows.codes]
     N, P, Q = len(V), V.shape[1], sum(z.shape[1] for z in Z)
     effects = sum(f.levels * len(f.columns) for f in design.factors) * P
     step = max(1, int(_BLOCK / (N * (P + Q + 4) + effects)))

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import orthonormalize
 from ranef.common.arguments import brief, is_name
 from ranef.errors import DataError, ImproperPosteriorError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ranef.common.array_types import Array, IntArray
@@ -65,12 +67,12 @@ class Units:
         return "rows" if self.factor is None else f"levels of {self.name}"
 
 
-def units_of(columns: Rows, unit: str) -> Units:
+def units_of(rows: Rows, unit: str) -> Units:
     """Resolve what a user wants left out.
 
     Parameters
     ----------
-    columns
+    rows
         The rows.
     unit
         `"row"`, `"group"` where there is one grouping factor, or the name of a factor.
@@ -84,7 +86,7 @@ def units_of(columns: Rows, unit: str) -> Units:
     DataError
         If there is no such factor, or `"group"` could mean several.
     """
-    names = [f.name for f in columns.factors]
+    names = [f.name for f in rows.spec.factors]
     if not is_name(unit, ["row", "group", *names]):
         raise DataError(
             f"unit is {brief(unit)}; 'row', 'group' or a grouping factor is expected. "
@@ -99,18 +101,17 @@ def units_of(columns: Rows, unit: str) -> Units:
         unit = names[0]
     if unit in names:
         at = names.index(unit)
-        factor = columns.factors[at]
-        return Units(at, unit, np.array(factor.levels), factor.codes)
-    every = np.arange(len(columns.y))
+        return Units(at, unit, np.array(rows.spec.factors[at].levels), rows.codes[at])
+    every = np.arange(len(rows.y))
     return Units(None, "row", every, every)
 
 
-def internal_rows(columns: Rows, model: ModelSpec) -> tuple[Array, Array]:
+def internal_rows(rows: Rows, model: ModelSpec) -> tuple[Array, Array]:
     """Rows [x~ y~] in the design's internal coordinates (N, p + 1), and their weights (N,)."""
     design = model.design
-    rest = columns.response - columns.X @ design.beta_ls
-    w = np.ones(len(rest)) if columns.weights is None else columns.weights
-    return np.column_stack([columns.X @ design.T, rest]), w
+    rest = rows.response - rows.X @ design.beta_ls
+    w = np.ones(len(rest)) if rows.weights is None else rows.weights
+    return np.column_stack([rows.X @ design.T, rest]), w
 
 
 def products_by_unit(V: Array, w: Array, units: Units) -> Array:
@@ -124,12 +125,12 @@ def products_by_unit(V: Array, w: Array, units: Units) -> Array:
     return out
 
 
-def without_rows(model: ModelSpec, columns: Rows, out: NDArray[np.bool_]) -> ModelSpec:
+def without_rows(model: ModelSpec, rows: Rows, out: NDArray[np.bool_]) -> ModelSpec:
     """The same model, priors included, of the data without some rows.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         The model and its rows.
     out
         Which rows to leave out, shape (N,).
@@ -139,16 +140,16 @@ def without_rows(model: ModelSpec, columns: Rows, out: NDArray[np.bool_]) -> Mod
     ModelSpec
         Levels that lost all their rows are gone, and the others numbered anew, in the same order.
     """
-    rows = np.flatnonzero(~out)
-    return _model_of(model, columns, rows, [f.codes[rows] for f in columns.factors])
+    rest = rows.take(np.flatnonzero(~out))
+    return _model_of(model, rest, rest.codes)
 
 
-def with_copy(model: ModelSpec, columns: Rows, units: Units, j: int) -> ModelSpec:
+def with_copy(model: ModelSpec, rows: Rows, units: Units, j: int) -> ModelSpec:
     """The same model with one more group, whose rows and responses are those of group j.
 
     Parameters
     ----------
-    model, columns
+    model, rows
         The model and its rows.
     units
         Levels of one of its grouping factors.
@@ -162,51 +163,39 @@ def with_copy(model: ModelSpec, columns: Rows, units: Units, j: int) -> ModelSpe
         too; those that occur elsewhere are shared.
     """
     again = np.flatnonzero(units.codes == j)
-    rows = np.concatenate([np.arange(len(units.codes)), again])
     codes = []
-    for factor in columns.factors:
-        inside = np.bincount(factor.codes[again], minlength=len(factor.levels))
-        own = inside == np.bincount(factor.codes, minlength=len(factor.levels))
-        copy = factor.codes[again] + len(factor.levels) * own[factor.codes[again]]
-        codes.append(np.concatenate([factor.codes, copy]))
-    return _model_of(model, columns, rows, codes)
+    for factor, code in zip(rows.spec.factors, rows.codes, strict=True):
+        G, copied = len(factor.levels), code[again]
+        own = np.bincount(copied, minlength=G) == np.bincount(code, minlength=G)
+        codes.append(np.concatenate([code, copied + G * own[copied]]))
+    both = rows.take(np.concatenate([np.arange(len(units.codes)), again]))
+    return _model_of(model, both, codes)
 
 
-def _model_of(model: ModelSpec, columns: Rows, rows: IntArray, codes: list[IntArray]) -> ModelSpec:
-    """The same model of rows taken from its own, whose levels are numbered anew, in order."""
-    taken = [np.unique(c, return_inverse=True) for c in codes]
-    names = [
-        tuple(f.levels[j % len(f.levels)] for j in seen)
-        for f, (seen, _) in zip(columns.factors, taken, strict=True)
-    ]
-    cells = compress(
-        replace(
-            columns,
-            y=columns.y[rows],
-            offset=None if columns.offset is None else columns.offset[rows],
-            weights=None if columns.weights is None else columns.weights[rows],
-            X=columns.X[rows],
-            factors=tuple(
-                replace(f, codes=new, levels=own)
-                for f, (_, new), own in zip(columns.factors, taken, names, strict=True)
-            ),
-            slopes=columns.slopes[rows],
-            rows=None,
-        )
+def _model_of(model: ModelSpec, rows: Rows, codes: Sequence[IntArray]) -> ModelSpec:
+    """The same model of other rows, whose levels, copies included, are numbered anew, in order."""
+    taken = [np.unique(code, return_inverse=True) for code in codes]
+    spec = replace(
+        rows.spec,
+        factors=tuple(
+            replace(f, labels=(), levels=tuple(f.levels[j % len(f.levels)] for j in seen))
+            for f, (seen, _) in zip(rows.spec.factors, taken, strict=True)
+        ),
     )
+    cells = compress(replace(rows, spec=spec, codes=tuple(code for _, code in taken)))
     factors = tuple(
-        replace(at, levels=len(own), codes=level)
-        for at, own, level in zip(model.design.factors, names, cells.level, strict=True)
+        replace(at, levels=len(own.levels), codes=level)
+        for at, own, level in zip(model.design.factors, spec.factors, cells.level, strict=True)
     )
-    return replace(model, design=orthonormalize(cells, model.names, factors), levels=tuple(names))
+    return replace(model, spec=spec, design=orthonormalize(cells, model.names, factors))
 
 
-def refuse_undetermined(columns: Rows, model: ModelSpec, units: Units) -> None:
+def refuse_undetermined(rows: Rows, model: ModelSpec, units: Units) -> None:
     """Refuse to leave out what alone determines a coefficient.
 
     Parameters
     ----------
-    columns, model
+    rows, model
         The data.
     units
         What is left out at a time.
@@ -223,8 +212,8 @@ def refuse_undetermined(columns: Rows, model: ModelSpec, units: Units) -> None:
     asked = flat if units.factor is None else np.ones_like(flat)
     if not asked.any():
         return
-    X = columns.X[:, asked]
-    w = np.ones(len(X)) if columns.weights is None else columns.weights
+    X = rows.X[:, asked]
+    w = np.ones(len(X)) if rows.weights is None else rows.weights
     # Columns of one length, so that their units do not matter.
     X = X / np.sqrt(w @ X**2)
     Q = np.linalg.qr(np.sqrt(w)[:, None] * X)[0]

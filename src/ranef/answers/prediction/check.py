@@ -192,18 +192,18 @@ def check_fit(
     choice("groups", groups, ("conditional", "new"))
     replications = whole_number("replications", replications)
     interval, rng = share("interval", interval), generator(seed)
-    chosen = _choose(statistics, source.columns)
+    chosen = _choose(statistics, source.rows)
     if not chosen:
         raise DataError("statistics is empty; at least one is expected, e.g. ['max'].")
-    rows = fitted_rows(source.columns, "response", "conditional")
+    rows = fitted_rows(source.rows, "response", "conditional")
     if groups == "new":
-        levels = tuple(f.levels for f in source.columns.factors)
+        levels = tuple(f.levels for f in source.model.spec.factors)
         codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
         rows = replace(rows, codes=codes, new_levels=levels)
     n = len(drawn.theta)
     use = np.linspace(0, n - 1, min(replications, n)).astype(np.intp)
     effects, rest = split_stream(rng, 2)
-    y = source.columns.y
+    y = source.rows.y
     step = max(1, _BLOCK // len(y))
     parts: list[Array] = []
     examples: list[Array] = []
@@ -219,7 +219,7 @@ def check_fit(
         replicated=np.concatenate(parts),
         y=y,
         examples=np.concatenate(examples),
-        formula=source.model.formula.text,
+        formula=source.model.spec.formula.text,
         groups=groups,
         interval=interval,
     )
@@ -234,7 +234,7 @@ def _density(values: Array) -> tuple[Array, Array]:
 
 
 def _choose(
-    statistics: Sequence[str] | Mapping[str, Statistic] | None, columns: Rows
+    statistics: Sequence[str] | Mapping[str, Statistic] | None, rows: Rows
 ) -> dict[str, Statistic]:
     """Statistics by name, each a function of data sets (k, N) to (k,)."""
     if isinstance(statistics, Mapping):
@@ -249,12 +249,12 @@ def _choose(
         "min": partial(np.min, axis=1),
         "max": partial(np.max, axis=1),
     }
-    several = len(columns.factors) > 1
-    for factor in columns.factors:
+    factors = rows.spec.factors
+    for factor, codes in zip(factors, rows.codes, strict=True):
         for j, name in enumerate(_GROUPED):
-            if len(factor.levels) > 1 and (j == 0 or len(factor.levels) < len(columns.y)):
-                label = f"{name}[{factor.name}]" if several else name
-                known[label] = partial(_grouped, j, factor.codes)
+            if len(factor.levels) > 1 and (j == 0 or len(factor.levels) < len(rows.y)):
+                label = f"{name}[{factor.name}]" if len(factors) > 1 else name
+                known[label] = partial(_grouped, j, codes)
     if statistics is None:
         return known
     wanted = names_list("statistics", statistics, "['max', 'sd']")

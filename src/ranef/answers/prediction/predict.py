@@ -259,9 +259,9 @@ def predict_rows(
         choice(name, value, get_args(known))
     interval, rng = share("interval", interval), generator(seed)
     if new is None:
-        rows = fitted_rows(source.columns, kind, groups)
+        rows = fitted_rows(source.rows, kind, groups)
     else:
-        rows = new_rows(source.columns, new, kind, groups)
+        rows = new_rows(source.model.spec, new, kind, groups)
     if kind == "mean":
         rows = replace(rows, weights=None)
     streams = split_stream(rng, 2)
@@ -275,7 +275,7 @@ def predict_rows(
         interval=interval,
         kind=kind,
         groups=groups,
-        formula=source.model.formula.text,
+        formula=source.model.spec.formula.text,
         rows=rows.frame,
         observed=rows.y,
         draws=joint,

@@ -21,7 +21,6 @@ from ranef.common.figures import panels, with_legend
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
-from ranef.posterior.source import rows_at_hand
 from ranef.posterior.summary import decimals
 
 if TYPE_CHECKING:
@@ -154,8 +153,8 @@ def fit_residuals(
     """
     choice("kind", kind, get_args(ResidualKind))
     rng = generator(seed)
-    rows = fitted_rows(source.columns, "response", "conditional")
-    y, weights = source.columns.y, rows.weights
+    rows = fitted_rows(source.rows, "response", "conditional")
+    y, weights = source.rows.y, rows.weights
     assert weights is not None
     given = prepare(drawn, rows, rng)
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
@@ -168,8 +167,8 @@ def fit_residuals(
     values = pit if kind == "pit" else y - fitted
     if kind == "pearson":
         values = values / np.sqrt(given.sigma2.mean() / weights)
-    index = rows_at_hand(source.columns).index
-    return Residuals(values, fitted, kind, source.model.formula.text, index)
+    index = source.rows.frame.index
+    return Residuals(values, fitted, kind, source.model.spec.formula.text, index)
 
 
 def leave_one_out_pit(y: Array, mean: Array, variance: Array, noise: Array) -> Array:

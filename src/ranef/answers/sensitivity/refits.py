@@ -19,7 +19,7 @@ from ranef.answers.sensitivity.power_scaling import (
     log_prior_density,
     power_scaling_sensitivity,
 )
-from ranef.cells.cells import compress
+from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import column_sizes
 from ranef.common.arguments import function, generator, names_list, share, whole_number
 from ranef.common.figures import panels, plot_rows, row_size, with_legend
@@ -231,7 +231,7 @@ def prior_sensitivity(
     Sensitivity
     """
     prob, draws, rng = share("prob", prob), whole_number("draws", draws, 100), generator(seed)
-    cells = compress(source.columns)
+    cells = compress(source.rows)
     own = source.model.prior_texts()
     given = _check_priors(priors)
     stated = default_alternatives(source.model, cells.mad) if given is None else given
@@ -244,7 +244,7 @@ def prior_sensitivity(
     alternatives = list(zip(stated.items(), streams, strict=True))
     for (name, changes), rng in track(alternatives, "Refitting", show=progress):
         try:
-            model = _restate(source, cells, {**_kept(own, changes, source.model), **changes})
+            model = _restate(source.model, cells, {**_kept(own, changes, source.model), **changes})
             sample = SAMPLERS["exact"](model, request, rng)
         except ImproperPosteriorError as error:
             if given is not None:
@@ -320,7 +320,7 @@ def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, An
     out: dict[str, dict[str, Any]] = {
         name: {k: family(s) for k, s in scale.items()} for name, family in families.items()
     }
-    if parameters.family.dispersions and not joint_names_taken(model.names, model.terms):
+    if parameters.family.dispersions and not joint_names_taken(model.names, model.spec.terms):
         out["variance shares"] = {TOTAL: half_t(mad, 3), SHARES: dirichlet(1)}
     return out
 
@@ -365,22 +365,12 @@ def _kept(own: Mapping[str, str], changes: Mapping[str, Any], model: ModelSpec) 
     return {k: _parsed(v) for k, v in own.items() if k not in gone}
 
 
-def _restate(source: Source, cells: Cells, priors: Mapping[str, Any]) -> ModelSpec:
+def _restate(model: ModelSpec, cells: Cells, priors: Mapping[str, Any]) -> ModelSpec:
     """Join the same cells with other priors."""
-    model, columns = source.model, source.columns
     with warnings.catch_warnings():
         # What the data cannot tell was said when the model was fitted.
         warnings.simplefilter("ignore", IdentifiabilityWarning)
-        return model_from_cells(
-            model.formula,
-            cells,
-            columns.names,
-            columns.terms,
-            columns.groups,
-            tuple((f.name, f.levels) for f in columns.factors),
-            priors,
-            sigma=columns.sigma,
-        )
+        return model_from_cells(model.spec, cells, priors)
 
 
 def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:
