@@ -8,7 +8,7 @@ their exact values through the spread of the chains' means.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 from scipy.special import ndtr
 
+from ranef.common import budget
 from ranef.likelihood.random_intercept import RandomIntercept
 
 DATA = Path(__file__).parent / "reference"
@@ -35,6 +36,11 @@ def load_w(scenario):
     W = np.loadtxt(DATA / f"W{scenario}.csv", delimiter=",", skiprows=1)
     W.flags.writeable = False
     return W
+
+
+def limit(monkeypatch, name, **limits):
+    """Change limits of one of the package's budgets for a test."""
+    monkeypatch.setattr(budget, name, replace(getattr(budget, name), **limits))
 
 
 # -- draws against reference numbers

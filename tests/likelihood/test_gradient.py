@@ -13,7 +13,7 @@ from scipy import stats
 from test_structures import FORMULAS, dense, structures
 
 import ranef as rf
-import ranef.likelihood.structures.crossed as crossed_module
+from ranef.common import budget
 from ranef.likelihood.gradient import log_density_gradient, log_likelihood_gradient
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
@@ -61,7 +61,7 @@ def test_every_structure_has_the_gradient_of_its_density(name, weighted):
 
 @pytest.mark.parametrize("name", ["crossed slopes", "nested"])
 def test_the_sparse_factorisation_has_the_same_gradient(name, monkeypatch):
-    monkeypatch.setattr(crossed_module, "_DENSE", -1)
+    monkeypatch.setattr(budget, "DENSE_COLUMNS", -1)
     model = dense(FORMULAS[name], weighted=True).model
     assert largest_error(MarginalPosterior(model, structures(model)[1]), points(model)) < 1e-6
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import linalg
 
-import ranef.likelihood.structures.crossed as crossed_module
+from ranef.common import budget
 from ranef.errors import DataError
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.structures.crossed import Crossed
@@ -134,9 +134,9 @@ def check_sums(structure: Any, made: Dense, roots: list[np.ndarray]) -> None:
 def remainder(request, monkeypatch):
     """Run crossed designs with each way to form and factor the Schur complement."""
     if request.param == "sparse":
-        monkeypatch.setattr(crossed_module, "_DENSE", -1)
+        monkeypatch.setattr(budget, "DENSE_COLUMNS", -1)
     elif "not listed" in request.param:
-        monkeypatch.setattr(crossed_module, "_LISTED", -1)
+        monkeypatch.setattr(budget, "LISTED_PRODUCTS", -1)
 
 
 @pytest.mark.usefixtures("remainder")

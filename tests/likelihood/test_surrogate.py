@@ -6,6 +6,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 import ranef as rf
+from helpers import limit
 from ranef.likelihood.interpolation import interpolate as expensive
 from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
@@ -105,7 +106,7 @@ def test_the_posterior_is_that_of_the_likelihood_itself(name, monkeypatch):
     request = SamplerSettings(4000, 4, 0, (), progress=False)
     direct = SAMPLERS["exact"](model, request, np.random.default_rng(1))
     assert direct.surrogate_error is None
-    monkeypatch.setattr(expensive, "_PATIENCE", 0.0)
+    limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.0)
     made = SAMPLERS["exact"](model, request, np.random.default_rng(2))
     assert made.surrogate_error < 1e-2
     assert made.fallback is None
@@ -127,7 +128,7 @@ def test_the_posterior_is_that_of_the_likelihood_itself(name, monkeypatch):
 
 
 def test_a_fit_says_how_well_it_interpolates(monkeypatch):
-    monkeypatch.setattr(expensive, "_PATIENCE", 0.0)
+    limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.0)
     fit = rf.fit(FORMULAS["slopes"], frame(), seed=1)
     assert fit.certificate.trusted
     assert "interpolation error" in str(fit)

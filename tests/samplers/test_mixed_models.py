@@ -11,8 +11,7 @@ from arviz_stats.base import array_stats
 from scipy import stats
 
 import ranef as rf
-from helpers import DATA
-from ranef.likelihood.interpolation import interpolate as expensive_module
+from helpers import DATA, limit
 from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
@@ -196,7 +195,7 @@ def crossed_frame(seed: int = 3) -> pd.DataFrame:
 def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error(monkeypatch):
     frame = crossed_frame()
     formula = "y ~ 1 + (1|a) + (1|b)"
-    monkeypatch.setattr(expensive_module, "_PATIENCE", 0.01)
+    limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.01)
     fit = rf.fit(formula, frame, seed=1)
     assert fit.certificate.surrogate_error is not None
     assert fit.certificate.surrogate_error < 1e-4
@@ -213,7 +212,7 @@ def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error
     direct = rf.fit(formula, frame, seed=1)
     assert direct.certificate.surrogate_error is None  # a poor one is given up where that is cheap
     assert direct.certificate.trusted
-    monkeypatch.setattr("ranef.samplers.exact._PATIENCE", 0.0)
+    limit(monkeypatch, "SECOND_ATTEMPT", seconds=0.0)
     with pytest.warns(rf.ReliabilityWarning, match="interpolation is off"):
         poor = rf.fit(formula, frame, seed=1)
     assert not poor.certificate.trusted

@@ -16,7 +16,7 @@ import ranef as rf
 import ranef.samplers.exact as exact_module
 import ranef.samplers.independent.general as independence_module
 import ranef.samplers.nuts as nuts_module
-from helpers import DATA
+from helpers import DATA, limit
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
@@ -199,7 +199,7 @@ def test_without_the_package_the_answer_is_marked_and_the_remedy_told(monkeypatc
 
 @pytest.mark.usefixtures("narrow")
 def test_where_nuts_would_take_too_long_the_proposals_stand_marked(monkeypatch):
-    monkeypatch.setattr(exact_module, "_PATIENCE", 0.0)
+    limit(monkeypatch, "SECOND_ATTEMPT", seconds=0.0)
     with pytest.warns(rf.ReliabilityWarning, match="Draw with method='nuts'"):
         poor = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1)
     assert poor.certificate.method == "exact"

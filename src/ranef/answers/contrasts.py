@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.answers.reference_grid import FixedPart, hold
+from ranef.common import budget
 from ranef.common.arguments import brief, is_number, mapping, names_list, number
 from ranef.common.figures import interval_figure
 from ranef.errors import DataError, nearest
@@ -31,11 +32,6 @@ if TYPE_CHECKING:
     from ranef.posterior.source import Source
 
 __all__ = ["Combinations", "contrast", "marginal_means"]
-
-# Seconds, by a count of operations, beyond which stored draws stand in for conditional moments.
-_SECONDS = 4.0
-# Combinations of levels that a grid of marginal means may have.
-_GRID = 100_000
 
 
 @dataclass(frozen=True)
@@ -224,10 +220,10 @@ def marginal_means(
         else:
             levels[name] = sorted(values.unique(), key=lambda v: (str(type(v)), v))
     size = int(np.prod([len(v) for v in levels.values()]))
-    if size > _GRID:
+    if size > budget.MARGINAL_MEANS:
         raise DataError(
-            f"The factors have {size:,} combinations of levels, more than {_GRID:,}; hold some "
-            "with at=."
+            f"The factors have {size:,} combinations of levels, more than "
+            f"{budget.MARGINAL_MEANS:,}; hold some with at=."
         )
     cells = list(product(*levels.values()))
     grid = pd.DataFrame(index=np.arange(size))
@@ -278,7 +274,7 @@ def _coefficients(posterior: PosteriorDraws) -> tuple[Array, Array]:
     """Mean and root of the covariance of the user's coefficients at each draw."""
     target, T = posterior.target, posterior.target.model.design.T
     n, p = posterior.beta.shape
-    if target.structure.cost * n > _SECONDS:
+    if target.structure.cost * n > budget.COEFFICIENT_MOMENTS.seconds:
         return posterior.beta, np.zeros((n, p, p))
     mean, root = target.coefficients.moments(target.profile(posterior.theta), posterior.log_sigma)
     return target.model.design.beta_ls + mean @ T.T, T @ root

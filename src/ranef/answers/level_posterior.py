@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.common.progress import track
 from ranef.samplers.conditional_moments import conditional_effects, thinned
 
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["differences", "highest", "joint_draws", "levels_given", "places", "usable"]
-
-# Effects drawn at a time.
-_BLOCK = 2_000_000
-# Seconds, by a count of operations, that joint draws may take before they are thinned.
-_SECONDS = 10.0
-_LEAST = 400
 
 
 def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
@@ -137,9 +132,8 @@ def highest(posterior: PosteriorDraws, name: str, rng: np.random.Generator) -> A
 
 def usable(posterior: PosteriorDraws) -> IntArray:
     """Positions of the draws to draw effects for: all, or every k-th where that takes long."""
-    n = len(posterior.theta)
-    most = _SECONDS / posterior.target.structure.cost
-    return np.linspace(0, n - 1, int(np.clip(most, min(_LEAST, n), n))).astype(np.intp)
+    cost = posterior.target.structure.cost
+    return budget.JOINT_EFFECTS.draws(len(posterior.theta), seconds=cost)
 
 
 def joint_draws(
@@ -165,9 +159,7 @@ def joint_draws(
     """
     target = posterior.target
     width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
-    step = max(1, _BLOCK // width)
-    for start in track(range(0, len(use), step), "Drawing effects"):
-        part = slice(start, min(start + step, len(use)))
+    for part in track(budget.JOINT_EFFECTS.blocks(len(use), width), "Drawing effects"):
         at = use[part]
         c = np.column_stack([-posterior.internal[at], np.ones(len(at))])
         roots = target.parameters.roots(posterior.theta[at])

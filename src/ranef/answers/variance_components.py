@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,9 +26,6 @@ __all__ = [
     "term_columns",
     "variance_parts",
 ]
-
-# Numbers held at once when fitted values of many draws are formed.
-_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -173,9 +172,7 @@ def fitted_variance(model: ModelSpec, rows: Rows, beta: Array, effects: list[Arr
     # Columns about their means: an offset of X carries no variance but would cost digits.
     X = rows.X - rows.X.mean(axis=0)
     out = np.empty(len(beta))
-    step = max(1, _BLOCK // len(X))
-    for start in range(0, len(beta), step):
-        part = slice(start, start + step)
+    for part in budget.FITTED_VALUES.blocks(len(beta), len(X)):
         fitted = beta[part] @ X.T
         for term in model.parameters.terms:
             codes = rows.codes[term.factor]

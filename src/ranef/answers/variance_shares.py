@@ -10,6 +10,7 @@ import numpy as np
 from ranef.answers.level_posterior import joint_draws, usable
 from ranef.answers.reference_grid import group_squares
 from ranef.answers.variance_components import fitted_variance, observed_rows, variance_parts
+from ranef.common import budget
 from ranef.common.arguments import generator, mapping, whole_number
 from ranef.common.figures import interval_figure
 from ranef.posterior.summary import check_prob, describe, format_rows
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from ranef.posterior.source import Source
 
 __all__ = ["VarianceShares", "answer_shares", "bayes_r2", "coefficients_of_variation", "shares"]
-
-# Fitted values formed for the Bayesian R2 before draws are thinned.
-_NUMBERS = 1e8
-_LEAST = 200
 
 
 @dataclass(frozen=True)
@@ -218,8 +215,7 @@ def _fitted_share(
     """Bayesian R2 with group effects at jointly drawn effects; large data use every k-th draw."""
     model, rows = source.model, source.rows
     use: IntArray = usable(posterior)
-    most = int(np.clip(_NUMBERS / len(rows.y), min(_LEAST, len(use)), len(use)))
-    use = use[np.linspace(0, len(use) - 1, most).astype(np.intp)]
+    use = use[budget.BAYESIAN_R2.draws(len(use), numbers=len(rows.y))]
     fitted = np.empty(len(use))
     for part, effects in joint_draws(posterior, use, rng):
         fitted[part] = fitted_variance(model, rows, posterior.beta[use[part]], effects)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from ranef.article.gibbs import check_hyperparameters, check_measurements, to_dataset
 from ranef.cells.cells import balanced_cells
+from ranef.common import budget
 from ranef.common.arguments import generator, whole_number
 from ranef.errors import DataError
 from ranef.formula.spec import intercept_spec
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from ranef.samplers.sample import Points
 
 __all__ = ["ExactResult", "exact"]
-
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,8 @@ def _model(
     row_mean = W @ np.full(J, 1 / J)
     # In blocks that stay in the cache: fresh memory for n rows costs more than the arithmetic.
     within = 0.0
-    for start in range(0, n, _BLOCK):
-        rest = W[start : start + _BLOCK] - row_mean[start : start + _BLOCK, None]
+    for part in budget.TABLE_ROWS.blocks(n):
+        rest = W[part] - row_mean[part, None]
         within += float(np.vdot(rest, rest))
     cells = balanced_cells(row_mean, within, rows=n * J, weight=J, size=J, constant=mean)
     priors = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.answers.variance_components import mean_square, term_columns
+from ranef.common import budget
 from ranef.fitting.model import correlation_names
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["Parameters", "covariance", "of_sample", "predictor", "quantities"]
-
-# Numbers held at once when fitted values of many draws are formed.
-_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,7 @@ def log_likelihood(model: ModelSpec, rows: Rows, y: Array, at: Parameters) -> Ar
     """Log density of the data given coefficients, effects and residual SD, shape (n,)."""
     N, n = len(y), len(at.sigma)
     squares = np.empty(n)
-    step = max(1, _BLOCK // N)
-    for start in range(0, n, step):
-        part = slice(start, start + step)
+    for part in budget.FITTED_VALUES.blocks(n, N):
         rest = y - predictor(model, rows, at, part)
         rest *= rest
         squares[part] = rest.sum(axis=1) if rows.weights is None else rest @ rows.weights

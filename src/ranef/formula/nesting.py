@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.errors import NestingWarning, warn
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ __all__ = ["check_nesting"]
 
 # Share of the outer levels in which the labels must start anew.
 _MOST = 0.9
-# Pairs of levels up to which rows are counted; far more are no sign of nesting.
-_PAIRS = 4_000_000
 
 
 def check_nesting(
@@ -83,7 +82,7 @@ def _starts_anew(outer: Coded, inner: Coded) -> bool:
     """Whether generic labels of `inner` are used again from the first in the levels of `outer`."""
     order = _run(inner[0].levels)
     A, B = len(outer[0].levels), len(inner[0].levels)
-    if order is None or A < 2 or B < 2 or A * B > _PAIRS:
+    if order is None or A < 2 or B < 2 or A * B > budget.NESTED_PAIRS:
         return False
     count = _table(outer, inner)[:, order]
     if np.mean(count[count > 0] > 1) <= 0.5:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import expit, gammaln
 
 from ranef.cells.orthonormal import gram
+from ranef.common import budget
 from ranef.likelihood.coefficients import Coefficients, Profile
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["RandomIntercept"]
-
-# Largest number of (ratio, group size) pairs held in memory at once.
-_BLOCK = 2_000_000
 
 
 class RandomIntercept:
@@ -95,10 +93,9 @@ class RandomIntercept:
         -------
         Profile
         """
-        step = max(1, _BLOCK // max(len(self.size), (self.design.p + 1) ** 2))
-        parts = [
-            self._sums(log_ratio[i : i + step]) for i in range(0, max(len(log_ratio), 1), step)
-        ]
+        each = max(len(self.size), (self.design.p + 1) ** 2)
+        blocks = budget.GROUP_SIZES.blocks(max(len(log_ratio), 1), each)
+        parts = [self._sums(log_ratio[block]) for block in blocks]
         return self.coefficients.profile(
             np.concatenate([a for a, _ in parts]), np.concatenate([u for _, u in parts])
         )

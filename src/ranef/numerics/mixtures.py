@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from ranef.common import budget
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["above", "cdf", "moments", "quantiles"]
 
-# Numbers worked on at once, so that a block stays in the processor's cache.
-_BLOCK = 200_000
 # Newton steps, cut back to bisection where they leave the bracket; ten are usual.
 _STEPS = 80
 # Error of the distribution function at which a quantile is taken as found.
@@ -71,9 +71,8 @@ def quantiles(mean: Array, sd: Array, probs: Sequence[float]) -> Array:
     if drawn.any():
         out[:, drawn] = np.quantile(mean[:, drawn], probs, axis=0)
     left = np.flatnonzero(~drawn)
-    step = max(1, _BLOCK // len(mean))
-    for start in range(0, len(left), step):
-        part = left[start : start + step]
+    for block in budget.QUANTILES.blocks(len(left), len(mean)):
+        part = left[block]
         for i, p in enumerate(probs):
             out[i, part] = _quantile(mean[:, part], sd[:, part], p)
     return out

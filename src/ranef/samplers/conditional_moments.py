@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
     from ranef.likelihood.posterior import MarginalPosterior
 
 __all__ = ["ConditionalEffects", "conditional_effects", "mixed_moments", "thinned"]
-
-# Numbers worked on in all, and seconds spent, before draws are thinned; never below _LEAST draws.
-_NUMBERS = 2e7
-_SECONDS = 4.0
-_LEAST = 16
-_BLOCK = 2e6
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,8 @@ def thinned(target: MarginalPosterior, n: int) -> IntArray:
     """Choose which of n draws to average over: all, or every k-th where the design is large."""
     P = target.model.design.p + 1
     width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
-    most = min(_NUMBERS / (width * P), _SECONDS / (6 * target.structure.cost))
-    return np.linspace(0, n - 1, int(np.clip(most, _LEAST, n))).astype(np.intp)
+    cost = 6 * target.structure.cost
+    return budget.EFFECT_MOMENTS.draws(n, seconds=cost, numbers=width * P)
 
 
 def conditional_effects(
@@ -96,9 +92,8 @@ def conditional_effects(
     design = target.model.design
     width = sum(f.levels * len(f.columns) for f in design.factors)
     size = width * (design.p + 1) * max(len(f.columns) for f in design.factors)
-    step = max(1, int(_BLOCK / size))
-    for start in range(0, len(use), step):
-        at = use[start : start + step]
+    for block in budget.EFFECT_MOMENTS.blocks(len(use), size):
+        at = use[block]
         log_sigma = target.parameters.log_sigma(theta[at])
         mean, root = target.coefficients.moments(profile.take(at), log_sigma)
         c = np.column_stack([-mean, np.ones(len(at))])

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ranef.common import budget
 from ranef.common.progress import status
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
 from ranef.likelihood.posterior import MarginalPosterior
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_exact"]
 
-# Seconds that a second attempt may be foretold to take, and the least warm-up of NUTS.
-_PATIENCE = 120.0
+# The least warm-up of NUTS.
 _WARMUP = 500
-# Evaluations of an adapted proposal, the adaptation included.
-_EVALUATIONS = 25_000
 
 
 def sample_exact(
@@ -56,7 +54,7 @@ def sample_exact(
     error = made.surrogate_error
     if error is not None and (reason is not None or error > LARGEST_ERROR):
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
-        if MarginalPosterior(model).structure.cost * _EVALUATIONS > _PATIENCE:
+        if not budget.SECOND_ATTEMPT.affords(MarginalPosterior(model).structure.cost):
             return made
         with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
             made = sample_independent(model, settings, rng, interpolated=False)
@@ -64,6 +62,6 @@ def sample_exact(
     if reason is None or not has_nuts():
         return made
     longer = replace(settings, warmup=max(settings.warmup, _WARMUP))
-    if nuts_seconds(model, longer) > _PATIENCE:
+    if nuts_seconds(model, longer) > budget.SECOND_ATTEMPT.seconds:
         return made
     return replace(sample_nuts(model, longer, rng), fallback=reason)

@@ -12,11 +12,12 @@ from scipy import integrate, linalg, stats
 from scipy.special import logsumexp
 
 import ranef as rf
-from helpers import DATA
+from helpers import DATA, limit
 from ranef.answers.leave_one_out.groups import group_densities
 from ranef.answers.leave_one_out.loo import bridge
 from ranef.answers.leave_one_out.rows import row_densities
 from ranef.answers.leave_one_out.units import units_of
+from ranef.common import budget
 from ranef.errors import DataError, ImproperPosteriorError, ReliabilityWarning
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.structures.crossed import Crossed
@@ -359,10 +360,10 @@ def test_what_cannot_be_left_out_is_said(sleep):
 
 
 def test_designs_too_large_say_so(monkeypatch, sleep):
-    monkeypatch.setattr("ranef.answers.leave_one_out.loo._MOST_UNITS", 100)
+    monkeypatch.setattr(budget, "LEFT_OUT_UNITS", 100)
     with pytest.raises(DataError, match=r"180 rows cannot be left out one by one.*'Subject'"):
         sleep.loo()
-    monkeypatch.setattr("ranef.answers.leave_one_out.loo._SECONDS", 1e-9)
+    limit(monkeypatch, "LEAVE_ONE_OUT", seconds=1e-9)
     with pytest.raises(DataError, match="Leaving out each of 18 levels of Subject would take"):
         sleep.loo("Subject")
 

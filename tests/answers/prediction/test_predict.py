@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.answers.prediction import predictive
+from helpers import limit
 from ranef.answers.prediction.predictive import components, prepare
 from ranef.formula.expressions import model_matrix, parse_side
 from ranef.formula.new_rows import fitted_rows, new_rows
@@ -154,7 +154,7 @@ def test_components_of_one_factor_against_dense_algebra(slopes, data):
 def test_where_integration_is_expensive_coefficients_are_drawn(slopes, data, monkeypatch):
     new = data.assign(g=data["g"].replace({"g3": "new"}))
     exact = slopes.predict(new, groups="new").table()
-    monkeypatch.setattr(predictive, "_SECONDS", 0.0)
+    limit(monkeypatch, "PREDICTED_ROWS", seconds=0.0)
     drawn = slopes.predict(new, groups="new").table()
     error = exact["sd"] / np.sqrt(slopes.certificate.ess)
     assert np.abs((drawn["mean"] - exact["mean"]) / error).max() < 5
@@ -407,7 +407,8 @@ def test_order_of_rows_and_blocks_change_nothing(which, request, data, monkeypat
         fit.predict(new.iloc[a : a + 30], "response", "new", seed=1).table() for a in (0, 30, 60)
     )
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-9)
-    monkeypatch.setattr(predictive, "_BLOCK", 500_000)
+    limit(monkeypatch, "PREDICTED_ROWS", block=500_000)
+    limit(monkeypatch, "PREDICTED_EFFECTS", block=500_000)
     pd.testing.assert_frame_equal(
         whole, fit.predict(new, "response", "new", seed=1).table(), rtol=1e-9
     )

@@ -18,6 +18,7 @@ from ranef.answers.leave_one_out.units import (
     with_copy,
     without_rows,
 )
+from ranef.common import budget
 from ranef.common.progress import track
 from ranef.likelihood.posterior import MarginalPosterior
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from ranef.likelihood.structures.level_classes import ClassSums
 
 __all__ = ["group_densities"]
-
-# Numbers held at once.
-_BLOCK = 4e6
 
 
 def group_densities(
@@ -84,9 +82,9 @@ def _closed(
     scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - size * np.log(2 * np.pi))
     left_out, seen = np.empty((len(theta), G)), np.empty((len(theta), G))
     q = by_level.ZZ.shape[1]
-    step = max(1, int(_BLOCK / (G * (3 * P * P + q * (P + 1)))))
-    for start in track(range(0, len(theta), step), "Leaving out groups"):
-        part = theta[start : start + step]
+    blocks = budget.LEAVE_ONE_OUT.blocks(len(theta), G * (3 * P * P + q * (P + 1)))
+    for at in track(blocks, "Leaving out groups"):
+        part = theta[at]
         log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         log_det, U = target.structure.sums(roots)
         logs, taken = by_level.shares(roots[0], which)
@@ -95,7 +93,6 @@ def _closed(
         whole = coefficients.core(coefficients.profile(log_det, U), log_sigma)[:, None]
         without = _changed(coefficients, log_sigma, log_det[:, None] - logs, U[:, None] - share)
         doubled = _changed(coefficients, log_sigma, log_det[:, None] + logs, U[:, None] + share)
-        at = slice(start, start + len(part))
         left_out[at] = whole - without + own_scale
         seen[at] = doubled - whole + own_scale
     return left_out, seen

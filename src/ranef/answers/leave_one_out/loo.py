@@ -18,6 +18,7 @@ from scipy.special import log_expit, logsumexp
 from ranef.answers.leave_one_out.groups import group_densities
 from ranef.answers.leave_one_out.rows import row_densities
 from ranef.answers.leave_one_out.units import refuse_undetermined, units_of, without_rows
+from ranef.common import budget
 from ranef.common.arguments import generator, whole_number
 from ranef.common.progress import track
 from ranef.common.stored_names import stored_name
@@ -35,19 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["bridge", "leave_one_out"]
 
-# Log densities held in all, and seconds spent, before draws are thinned; never below _LEAST draws.
-_NUMBERS = 4e7
-_SECONDS = 60.0
-_LEAST = 200
 # Fewer draws than this have no tail of weights to smooth.
 _FEWEST = 100
-# Left-out units that _LEAST draws of fit into memory.
-_MOST_UNITS = 1_000_000
 # Draws of a fit without one unit.
 _REFIT = 4000
-# Evaluations of the likelihood that a fit takes, and seconds that all such fits may.
-_EVALUATIONS = 50_000
-_PATIENCE = 120.0
 # Steps of the bridge's fixed-point iteration, which converges linearly.
 _BRIDGE = 1000
 
@@ -102,8 +94,8 @@ def leave_one_out(
     name = stored_name(model.spec.formula.response_name)
     elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
-    each = posterior.target.structure.cost * _EVALUATIONS
-    if len(bad) and refit and each * len(bad) <= _PATIENCE:
+    cost = posterior.target.structure.cost
+    if len(bad) and refit and budget.FITS_WITHOUT_UNITS.affords(cost, len(bad)):
         for j in track(bad.tolist(), "Fitting again without single cases"):
             elpd.elpd_i[j] = _refitted(posterior.target, rows, units, j, left_out[:, j], rng)
             elpd.pareto_k[j] = 0.0
@@ -197,10 +189,11 @@ def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntA
     """Positions of the draws to use."""
     n, U = len(posterior.theta), len(units.labels)
     structure, factors = posterior.target.structure, posterior.target.model.design.factors
-    if U > _MOST_UNITS:
+    limits = budget.LEAVE_ONE_OUT
+    if U > budget.LEFT_OUT_UNITS:
         raise DataError(
-            f"{U:,} {units.plural} cannot be left out one by one, as their densities at {_LEAST} "
-            "draws do not fit into memory; leave out groups instead, e.g. "
+            f"{U:,} {units.plural} cannot be left out one by one, as their densities at "
+            f"{limits.least} draws do not fit into memory; leave out groups instead, e.g. "
             f"unit={min(factors, key=lambda f: f.levels).name!r}."
         )
     if n < _FEWEST:
@@ -213,19 +206,18 @@ def _thinned(posterior: PosteriorDraws, units: Units, draws: int | None) -> IntA
                 f"draws is {draws}; a whole number from {_FEWEST} to {n}, the draws of the fit, "
                 "is expected."
             )
-        return np.linspace(0, n - 1, draws).astype(int)
+        return budget.evenly(n, draws)
     # The inverse of what the factorisation leaves costs some six times as much as the factor.
     each = structure.cost * (6 if units.factor is None else 2 * U)
     if structure.by_level is not None:
         each = structure.cost
-    affordable = _SECONDS / each
-    if affordable < _LEAST:
+    if limits.seconds / each < limits.least:
         raise DataError(
             f"Leaving out each of {U:,} {units.plural} would take about {each:.2g} s for one draw, "
-            f"and {_LEAST} draws are the least that tell anything. Ask for it with draws="
-            f"{_LEAST}, or leave out rows or the levels of another factor."
+            f"and {limits.least} draws are the least that tell anything. Ask for it with draws="
+            f"{limits.least}, or leave out rows or the levels of another factor."
         )
-    return np.linspace(0, n - 1, int(min(max(_NUMBERS / U, _LEAST), n, affordable))).astype(int)
+    return limits.draws(n, seconds=each, numbers=U)
 
 
 def _efficiency(posterior: PosteriorDraws, used: int) -> float:

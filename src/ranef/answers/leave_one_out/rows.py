@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.answers.leave_one_out.units import internal_rows
+from ranef.common import budget
 from ranef.common.progress import track
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["row_densities"]
 
-# Numbers held at once.
-_BLOCK = 4e6
 _LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -61,10 +60,10 @@ def row_densities(
     codes = [code[which] for code in rows.codes]
     N, P, Q = len(V), V.shape[1], sum(z.shape[1] for z in Z)
     effects = sum(f.levels * len(f.columns) for f in design.factors) * P
-    step = max(1, int(_BLOCK / (N * (P + Q + 4) + effects)))
     left_out, seen = np.empty((len(theta), N)), np.empty((len(theta), N))
-    for start in track(range(0, len(theta), step), "Leaving out rows"):
-        part = theta[start : start + step]
+    blocks = budget.LEAVE_ONE_OUT.blocks(len(theta), N * (P + Q + 4) + effects)
+    for at in track(blocks, "Leaving out rows"):
+        part = theta[at]
         log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         mean, root = target.coefficients.moments(target.profile(part), log_sigma)
         response, spread = target.structure.at_rows(roots, codes, Z)
@@ -78,7 +77,6 @@ def row_densities(
         noise = square / w
         # A residual's variance given all data is below the row's own; rounding must not undo it.
         gap = np.maximum(noise - spread, 1e-14 * noise)
-        at = slice(start, start + len(part))
         left_out[at] = 0.5 * (np.log(gap) - 2 * np.log(noise) - _LOG_2PI - middle**2 / gap)
         both = noise + spread
         seen[at] = -0.5 * (np.log(both) + _LOG_2PI + middle**2 / both)

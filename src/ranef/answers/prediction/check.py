@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ranef.answers.prediction.predictive import draw_rows, prepare
+from ranef.common import budget
 from ranef.common.arguments import (
     choice,
     function,
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["PredictiveCheck", "check_fit", "group_statistics"]
 
 Statistic = Callable[[Any], Any]
-# Numbers of replicated data held at once; data sets kept for the picture, and rows shown of each.
-_BLOCK = 4_000_000
+# Data sets kept for the picture, and rows shown of each.
 _KEPT = 50
 _POINTS = 5_000
 
@@ -124,7 +124,7 @@ class PredictiveCheck:
         """
         figure, (first, *others) = panels(1 + len(self.names), size=(3.2, 2.7), most=3)
         # At most so many rows: the eye sees no more, and kernel densities take their time.
-        pick = np.linspace(0, len(self.y) - 1, min(len(self.y), _POINTS)).astype(int)
+        pick = budget.evenly(len(self.y), min(len(self.y), _POINTS))
         for values in self.examples:
             first.plot(*_density(values[pick]), color="C0", alpha=0.25, linewidth=0.7)
         (data,) = first.plot(*_density(self.y[pick]), color="red")
@@ -201,14 +201,14 @@ def check_fit(
         codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
         rows = replace(rows, codes=codes, new_levels=levels)
     n = len(drawn.theta)
-    use = np.linspace(0, n - 1, min(replications, n)).astype(np.intp)
+    use = budget.evenly(n, min(replications, n))
     effects, rest = split_stream(rng, 2)
     y = source.rows.y
-    step = max(1, _BLOCK // len(y))
     parts: list[Array] = []
     examples: list[Array] = []
-    for start in track(range(0, len(use), step), "Replicating the data"):
-        given = prepare(drawn.take(use[start : start + step]), rows, effects, draw=True, show=False)
+    blocks = budget.REPLICATED_DATA.blocks(len(use), len(y))
+    for part in track(blocks, "Replicating the data"):
+        given = prepare(drawn.take(use[part]), rows, effects, draw=True, show=False)
         made = draw_rows(given, rows, rest)
         parts.append(_apply(chosen, made))
         kept = sum(len(e) for e in examples)

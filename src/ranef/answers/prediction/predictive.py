@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.common.progress import status, track
 from ranef.common.random_streams import split_stream
 
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["Predictive", "components", "draw_rows", "prepare", "row_blocks"]
-
-# Numbers held at once while blocks of rows are worked on, or effects of a block of draws.
-_BLOCK = 8_000_000
-# Effects kept, and seconds spent on drawing them, before draws are thinned; never below _LEAST. The
-# same seconds are the limit for integrating coefficients out, which takes an evaluation for each
-# draw; beyond it their draws are used, of which so many rows leave little uncertainty.
-_NUMBERS = 1e8
-_SECONDS = 20.0
-_LEAST = 400
-# Draws of effects at a time: the same whatever the rows, so that these do not change the stream.
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -107,7 +97,7 @@ def prepare(
     n = len(drawn.theta)
     if target.structure.by_level is not None and not draw:
         mean, root = drawn.internal, None
-        if n * target.structure.cost < _SECONDS:
+        if n * target.structure.cost < budget.PREDICTED_ROWS.seconds:
             with status("Integrating the coefficients out") if show else nullcontext():
                 mean, root = target.coefficients.moments(
                     target.profile(drawn.theta), drawn.log_sigma
@@ -121,8 +111,8 @@ def prepare(
         for codes, f in zip(rows.codes, design.factors, strict=True)
     ]
     kept = sum(len(k) * len(f.columns) for k, f in zip(levels, design.factors, strict=True))
-    most = min(_NUMBERS / max(kept, 1), _SECONDS / target.structure.cost) if kept else n
-    use = np.linspace(0, n - 1, int(np.clip(most, min(_LEAST, n), n))).astype(np.intp)
+    cost = target.structure.cost if kept else 0.0
+    use = budget.PREDICTED_EFFECTS.draws(n, seconds=cost, numbers=kept)
     return Predictive(
         drawn=drawn,
         use=use,
@@ -151,15 +141,15 @@ def _draw_effects(
     if not any(len(k) for k in levels):
         return out
     width = sum(f.levels * len(f.columns) for f in factors)
-    step = int(np.clip(_BLOCK // width, 1, _AT_ONCE))
-    for start in track(range(0, len(use), step), "Drawing group effects", show=show):
-        at = use[start : start + step]
+    blocks = budget.PREDICTED_EFFECTS.blocks(len(use), width)
+    for part in track(blocks, "Drawing group effects", show=show):
+        at = use[part]
         c = np.column_stack([-drawn.internal[at], np.ones(len(at))])
         made = target.structure.draw(
             target.parameters.roots(drawn.theta[at]), c, drawn.log_sigma[at], rng
         )
         for f, kept in enumerate(levels):
-            out[f][start : start + step] = made[f][:, kept]
+            out[f][part] = made[f][:, kept]
     return out
 
 
@@ -180,9 +170,8 @@ def row_blocks(given: Predictive, rows: DesignRows, description: str) -> Iterato
     slice
     """
     width = 4 + 2 * rows.X.shape[1] + sum(3 * z.shape[1] for z in rows.Z)
-    step = max(1, _BLOCK // (len(given.use) * width))
-    for start in track(range(0, len(rows), step), description):
-        yield slice(start, start + step)
+    blocks = budget.PREDICTED_ROWS.blocks(len(rows), len(given.use) * width)
+    yield from track(blocks, description)
 
 
 def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:

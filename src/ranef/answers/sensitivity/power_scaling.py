@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.numerics.correlations import log_volume
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["log_likelihood_given", "log_prior_density", "power_scaling_sensitivity"]
-
-# Draws whose likelihoods are evaluated at once.
-_BLOCK = 2000
 
 
 def log_prior_density(model: ModelSpec, drawn: PosteriorDraws) -> Array:
@@ -76,8 +74,7 @@ def log_likelihood_given(drawn: PosteriorDraws) -> Array:
     """
     coefficients = drawn.target.coefficients
     parts = []
-    for start in range(0, len(drawn.theta), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in budget.POWER_SCALING.blocks(len(drawn.theta)):
         profile = drawn.target.profile(drawn.theta[block])
         log_sigma = drawn.log_sigma[block]
         b = np.einsum("nij,ni->nj", profile.F, drawn.internal[block])

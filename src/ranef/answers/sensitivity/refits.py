@@ -21,6 +21,7 @@ from ranef.answers.sensitivity.power_scaling import (
 )
 from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import column_sizes
+from ranef.common import budget
 from ranef.common.arguments import function, generator, names_list, share, whole_number
 from ranef.common.figures import panels, plot_rows, row_size, with_legend
 from ranef.common.progress import track
@@ -61,8 +62,6 @@ __all__ = ["FITTED", "Sensitivity", "default_alternatives", "prior_sensitivity"]
 FITTED = "as fitted"
 # Power-scaling sensitivity from which a quantity counts as sensitive (Kallioinen et al. 2024).
 _SENSITIVE = 0.05
-# Seconds that the likelihood's evaluations for power-scaling may take, and the fewest draws for it.
-_PATIENCE, _FEWEST = 10.0, 500
 # A median that moves by at most a quarter of a posterior SD, with an interval at most a quarter
 # wider or narrower, reads the same; one that moves by a posterior SD or whose interval doubles or
 # halves does not.
@@ -259,7 +258,8 @@ def prior_sensitivity(
         made[name] = {n: f(values) for n, f in wanted.items()}
     # Where an evaluation is expensive evenly spaced draws have to do.
     n = len(drawn.theta)
-    step = max(1, min(n // _FEWEST, int(n * drawn.target.structure.cost / _PATIENCE)))
+    seconds, limits = n * drawn.target.structure.cost, budget.POWER_SCALING
+    step = max(1, min(n // limits.least, int(seconds / limits.seconds)))
     some = drawn.take(np.arange(0, n, step))
     scaling = power_scaling_sensitivity(
         {name: values[::step] for name, values in made[FITTED].items()},

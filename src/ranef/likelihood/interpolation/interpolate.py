@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize
 
+from ranef.common import budget
 from ranef.likelihood.interpolation.boxes import MOST_RATIOS, LogBox, PlainBox
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR, fit_surrogate
 from ranef.likelihood.posterior import MarginalPosterior
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["interpolate", "is_expensive"]
 
-# Seconds that evaluating the likelihood itself may take in all before it is interpolated.
-_PATIENCE = 4.0
-_EVALUATIONS = 8000
 # A log SD with a wider posterior than this belongs to an SD that may be next to zero.
 _LOOSE = 0.3
 # Nats below the mode at which a plain box ends, and the least of it in posterior SDs.
@@ -53,7 +51,7 @@ def is_expensive(target: MarginalPosterior) -> bool:
     -------
     bool
     """
-    affordable = target.structure.cost * _EVALUATIONS <= _PATIENCE
+    affordable = budget.DIRECT_EVALUATIONS.affords(target.structure.cost)
     return not affordable and target.parameters.ratios <= MOST_RATIOS
 
 

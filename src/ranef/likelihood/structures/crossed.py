@@ -14,6 +14,7 @@ from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
 from threadpoolctl import threadpool_limits
 
+from ranef.common import budget
 from ranef.likelihood.structures.factor_blocks import (
     cross_block,
     factor_block,
@@ -31,11 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Crossed"]
 
-# A remainder of more columns than this, or one this empty, is factored as a sparse matrix.
-_DENSE = 8_000
+# A remainder this empty is factored as a sparse matrix.
 _FILLED = 0.05
-# Products between remaining effects that are listed ahead, at some 30 bytes each.
-_LISTED = 10_000_000
 
 
 class Crossed:
@@ -87,9 +85,10 @@ class Crossed:
             self.pairs = None if like.pairs is None else like.pairs.refilled(self.Z1R)
         else:
             pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
-            self.dense = R <= _DENSE and (pattern.nnz > _FILLED * R * R or R <= 500)
+            filled = pattern.nnz > _FILLED * R * R or R <= 500
+            self.dense = R <= budget.DENSE_COLUMNS and filled
             q = first.ZZ.shape[1]
-            listed = self.dense and count_pairs(self.Z1R, q) <= _LISTED
+            listed = self.dense and count_pairs(self.Z1R, q) <= budget.LISTED_PRODUCTS
             self.pairs = Pairs(self.Z1R, q) if listed else None
         if self.dense:
             self.ZRR = np.ascontiguousarray(self.ZRR.todense())

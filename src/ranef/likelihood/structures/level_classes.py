@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.numerics.batched_linalg import cholesky, solve_lower
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
 
 __all__ = ["ClassSums", "find_classes", "root_of_k"]
-
-# Largest number of (draw, class) pairs worked on at once.
-_BLOCK = 200_000
 
 
 class ClassSums:
@@ -79,10 +77,8 @@ class ClassSums:
         """
         n, M = len(L), len(self.total)
         log_det, U = np.empty(n), np.empty((n, M, M))
-        step = max(1, _BLOCK // len(self.ZZ))
         flat = self._products.reshape(-1, M * M)
-        for start in range(0, n, step):
-            part = slice(start, start + step)
+        for part in budget.CLASSES.blocks(n, len(self.ZZ)):
             half, logs = root_of_k(L[part], self.ZZ)
             K = np.einsum("ndka,ndkb->ndab", half, half)
             log_det[part] = logs @ self.groups
@@ -123,9 +119,7 @@ class ClassSums:
         D, q = self.ZZ.shape[:2]
         out = np.empty((n, q, q))
         flat = self._products.reshape(-1, M * M).T
-        step = max(1, _BLOCK // D)
-        for start in range(0, n, step):
-            part = slice(start, start + step)
+        for part in budget.CLASSES.blocks(n, D):
             half, _ = root_of_k(L[part], self.ZZ)
             K = half.swapaxes(2, 3) @ half
             score = (W[part].reshape(-1, M * M) @ flat).reshape(-1, D, q, q)

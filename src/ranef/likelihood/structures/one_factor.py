@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.likelihood.structures.factor_blocks import factor_block, reweighted, total_products
 from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
 
 __all__ = ["OneFactor"]
-
-_BLOCK = 200_000
 
 
 class OneFactor:
@@ -90,8 +89,6 @@ class OneFactor:
         """See `Structure.draw`."""
         G, q = self.by_level.ZA.shape[:2]
         out = np.empty((len(c), G, q))
-        step = max(1, _BLOCK // G)
-        for start in range(0, len(c), step):
-            part = slice(start, start + step)
+        for part in budget.CLASSES.blocks(len(c), G):
             out[part] = self.by_level.draw(roots[0][part], c[part], np.exp(log_sigma[part]), rng)
         return [out]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.common import budget
 from ranef.common.random_streams import split_stream
 from ranef.likelihood.structures.factor_blocks import (
     cross_block,
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from ranef.likelihood.structures.factor_blocks import CrossBlock
 
 __all__ = ["SmallRemainder"]
-
-# Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
-# where the largest factor has few classes, whose products are held in memory.
-_FEW, _SOME, _PRODUCTS = 64, 150, 5_000_000
-# Numbers held at once in a batch of matrices.
-_BLOCK = 2_000_000
 
 
 class SmallRemainder:
@@ -94,12 +89,13 @@ class SmallRemainder:
         """Designs with few effects beside the largest factor's, or some and few classes."""
         sizes = [f.levels * len(f.columns) for f in design.factors]
         rest = sum(sizes) - max(sizes)
-        if len(sizes) == 1 or rest > _SOME:
+        if len(sizes) == 1 or rest > budget.MOST_BATCHED_EFFECTS:
             return False
-        if rest <= _FEW:
+        if rest <= budget.BATCHED_EFFECTS:
             return True
         ZZ = factor_block(design, int(np.argmax(sizes))).ZZ
-        return bool(len(find_classes(ZZ)[0]) * ZZ.shape[1] ** 2 * rest**2 <= _PRODUCTS)
+        products = len(find_classes(ZZ)[0]) * ZZ.shape[1] ** 2 * rest**2
+        return bool(products <= budget.CLASS_PRODUCTS)
 
     def reweighted(self, weights: Array) -> SmallRemainder:
         """See `Structure.reweighted`."""
@@ -142,9 +138,7 @@ class SmallRemainder:
         """See `Structure.sums`."""
         n, R, M = len(roots[0]), int(self.starts[-1]), len(self._sums.total)
         log_det, U = np.empty(n), np.empty((n, M - R, M - R))
-        step = max(1, _BLOCK // M**2)
-        for start in range(0, n, step):
-            part = slice(start, start + step)
+        for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
             logs, whole = self._sums.sums(some[self.first])
             A, right = self._scaled(some, whole)
@@ -199,9 +193,7 @@ class SmallRemainder:
         """See `Structure.second_moments`."""
         n, R, M = len(W), int(self.starts[-1]), len(self._sums.total)
         out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
-        step = max(1, _BLOCK // M**2)
-        for start in range(0, n, step):
-            part = slice(start, start + step)
+        for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
             A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
             L = self._root(some)
@@ -229,9 +221,8 @@ class SmallRemainder:
         # One stream for each kind of effect, so that block sizes change nothing.
         small, large = split_stream(rng, 2)
         rest, first = np.empty((len(c), R)), np.empty((len(c), G, q))
-        step = max(1, _BLOCK // max(len(self._sums.total) ** 2, G * q * q))
-        for start in range(0, len(c), step):
-            part = slice(start, start + step)
+        each = max(len(self._sums.total) ** 2, G * q * q)
+        for part in budget.DENSE_BATCH.blocks(len(c), each):
             some = [r[part] for r in roots]
             sigma = np.exp(log_sigma[part])
             A, right = self._scaled(some, self._sums.sums(some[self.first])[1])

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
+from ranef.common import budget
+
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.likelihood.random_intercept import RandomIntercept
     from ranef.samplers.sample import Points
 
 __all__ = ["draw_effects", "effect_moments"]
-
-# Numbers drawn at a time: a block stays in the processor's cache between the draw and its use.
-_BLOCK = 32_768
-# Points taken at a time when moments are summed.
-_CHUNK = 4_096
 
 
 def draw_effects(
@@ -55,11 +52,10 @@ def draw_effects(
     ybar = np.ascontiguousarray(target.mean[:, p])
     xbar = np.ascontiguousarray(target.mean[:, :p].T)
     constant = bool(p) and bool(np.all(xbar == xbar[:, :1]))
-    rows = max(1, _BLOCK // G)
-    work = np.empty((rows, G))
-    for start in range(0, n, rows):
-        block = slice(start, min(start + rows, n))
-        z, gap = out[block], work[: block.stop - start]
+    blocks = budget.INTERCEPTS.blocks(n, G)
+    work = np.empty((blocks[0].stop, G))
+    for block in blocks:
+        z, gap = out[block], work[: block.stop - block.start]
         rng.standard_normal(out=z)
         if constant:
             np.subtract(ybar, (beta[block] @ xbar[:, :1]), out=gap)
@@ -98,14 +94,12 @@ def effect_moments(target: RandomIntercept, points: Points) -> tuple[Array, Arra
     """
     p = target.design.p
     sizes = len(target.size)
-    step = max(1, _CHUNK // max(1, sizes // 8))
     # For each group size: moments of s, s beta and s^2 [1, beta]' [1, beta], and mean variances.
     first = np.zeros((sizes, p + 1))
     second = np.zeros((sizes, p + 1, p + 1))
     noise = np.zeros(sizes)
     spread = np.zeros((sizes, p, p))
-    for start in range(0, len(points.log_ratio), step):
-        part = slice(start, start + step)
+    for part in budget.INTERCEPT_MOMENTS.blocks(len(points.log_ratio), max(1, sizes // 8)):
         log_ratio, w, v = points.log_ratio[part], points.weight[part], points.variance[part]
         mean, root = target.coefficient_moments(target.profile(log_ratio), points.log_sigma[part])
         s = target.shrinkage(log_ratio)
