@@ -28,7 +28,7 @@ from ranef.likelihood.structures.row_effects import add_effects
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
-    from ranef.likelihood.structures.factor_blocks import CrossBlock, FactorBlock
+    from ranef.likelihood.structures.factor_blocks import CrossBlock
 
 __all__ = ["Crossed"]
 
@@ -51,33 +51,36 @@ class Crossed:
 
     def __init__(self, design: OrthonormalCells, like: Crossed | None = None) -> None:
         self.design = design
+        factors = range(len(design.factors))
         self.crosses: dict[tuple[int, int], CrossBlock] = {
             (f, g): cross_block(design, f, g, None if like is None else like.crosses[f, g])
-            for f in range(len(design.factors))
-            for g in range(len(design.factors))
+            for f in factors
+            for g in factors
             if f != g
         }
-        blocks = [factor_block(design, f) for f in range(len(design.factors))]
+        blocks = [factor_block(design, f) for f in factors]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.order = [int(i) for i in np.argsort(sizes, kind="stable")[::-1]]
+        self.place = np.argsort(self.order).tolist()
         self.blocks = [blocks[f] for f in self.order]
         self.total = total_products(design)
-        first, rest = self.blocks[0], self.blocks[1:]
-        self.starts = np.concatenate(
-            [[0], np.cumsum([b.ZZ.shape[0] * b.ZZ.shape[1] for b in rest])]
-        )
-        R, d1 = int(self.starts[-1]), first.ZZ.shape[0] * first.ZZ.shape[1]
-        P = self.total.shape[0]
-        self.ZV1 = first.ZV.reshape(d1, P)
-        self.ZVR = np.concatenate([b.ZV.reshape(-1, P) for b in rest])
-        self.ZR1 = sparse.vstack(
-            [
-                _matrix(self.crosses[f, self.order[0]], (b.ZZ.shape[0] * b.ZZ.shape[1], d1))
-                for f, b in zip(self.order[1:], rest, strict=True)
-            ]
-        ).tocsr()
+        largest, *rest = self.order
+        self.starts = np.cumsum([0, *(sizes[f] for f in rest)])
+        R, P = int(self.starts[-1]), len(self.total)
+
+        def matrix(f: int, g: int) -> sparse.csr_array:
+            """Z_f'Z_g."""
+            if f == g:
+                return _block_diagonal(blocks[f].ZZ)
+            return _matrix(self.crosses[f, g], (sizes[f], sizes[g]))
+
+        self.ZV1 = blocks[largest].ZV.reshape(-1, P)
+        self.ZVR = np.concatenate([blocks[f].ZV.reshape(-1, P) for f in rest])
+        self.ZR1 = sparse.vstack([matrix(f, largest) for f in rest]).tocsr()
         self.Z1R = self.ZR1.T.tocsr()
-        self.ZRR: Any = _rest(self.crosses, self.order[1:], rest)
+        self.ZRR: Any = sparse.block_array(
+            [[matrix(f, g) for g in rest] for f in rest], format="csr"
+        )
         self.dense: bool
         self.pairs: Pairs | None
         if like is not None:
@@ -87,7 +90,7 @@ class Crossed:
             pattern = abs(self.ZRR) + abs(self.ZR1) @ abs(self.ZR1).T
             filled = pattern.nnz > _FILLED * R * R or R <= 500
             self.dense = R <= budget.DENSE_COLUMNS and filled
-            q = first.ZZ.shape[1]
+            q = self.blocks[0].ZZ.shape[1]
             listed = self.dense and count_pairs(self.Z1R, q) <= budget.LISTED_PRODUCTS
             self.pairs = Pairs(self.Z1R, q) if listed else None
         if self.dense:
@@ -128,12 +131,8 @@ class Crossed:
         n = len(roots[0])
         with threadpool_limits(1, "blas"):
             parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
-        response: list[Array] = [np.empty(0)] * len(self.order)
-        covariance: list[Array] = [np.empty(0)] * len(self.order)
-        for k, f in enumerate(self.order):
-            response[f] = np.stack([b[k] for b, _ in parts])
-            covariance[f] = np.stack([c[k] for _, c in parts])
-        return response, covariance
+        response = [np.stack([b[k] for b, _ in parts]) for k in self.place]
+        return response, [np.stack([c[k] for _, c in parts]) for k in self.place]
 
     def at_rows(
         self, roots: list[Array], codes: list[IntArray], Z: list[Array]
@@ -144,7 +143,7 @@ class Crossed:
         with threadpool_limits(1, "blas"):
             for i in range(len(roots[0])):
                 B, K, M = self._posterior([roots[f][i] for f in self.order])
-                response = [B[self.order.index(f)][None] for f in range(len(B))]
+                response = [B[k][None] for k in self.place]
                 across = K @ (self.Z1R @ M).reshape(G, q, -1)
                 own = K + K @ self._quadratic(M) @ K
                 parts = (own[None], across[None], M[None])
@@ -160,11 +159,17 @@ class Crossed:
         responses, K, M = self._posterior(roots)
         # b_1 = K (Z_1'V - Z_1'Z_R b_R), so its covariance gains K Z_1'Z_R M Z_R'Z_1 K.
         covariances = [K + K @ self._quadratic(M) @ K]
-        for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
-            G, q = block.ZZ.shape[:2]
-            at = start + np.arange(G * q).reshape(G, q)
+        for at in self._places():
             covariances.append(M[at[:, :, None], at[:, None, :]])
         return responses, covariances
+
+    def _places(self) -> list[IntArray]:
+        """Positions of each remaining factor's effects among all remaining, shape (G, q) each."""
+        shapes = [b.ZZ.shape[:2] for b in self.blocks[1:]]
+        return [
+            start + np.arange(G * q).reshape(G, q)
+            for (G, q), start in zip(shapes, self.starts[:-1], strict=True)
+        ]
 
     def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array]:
         """Responses, and K and the remaining effects' covariance M, in elimination order."""
@@ -180,9 +185,7 @@ class Crossed:
         B_first = _apply(K, self.ZV1 - self.Z1R @ B_rest)
         first = self.blocks[0]
         responses = [B_first.reshape(*first.ZZ.shape[:2], len(self.total))]
-        for block, start in zip(self.blocks[1:], self.starts[:-1], strict=True):
-            G, q = block.ZZ.shape[:2]
-            responses.append(B_rest[start + np.arange(G * q).reshape(G, q)])
+        responses += [B_rest[at] for at in self._places()]
         return responses, K, M
 
     def _quadratic(self, M: Array) -> Array:
@@ -227,10 +230,7 @@ class Crossed:
             out[0][i] = _apply(K, score[:, None]).reshape(G, q) + self._spread(some[0], noise)
             for k, start in enumerate(self.starts[:-1], start=1):
                 out[k][i] = rest[start : start + out[k][i].size].reshape(out[k][i].shape)
-        ordered = [np.empty(0)] * len(out)
-        for k, f in enumerate(self.order):
-            ordered[f] = out[k]
-        return ordered
+        return [out[k] for k in self.place]
 
     def _factor(self, K: Array, L: sparse.csr_array) -> Array:
         """Cholesky factor of L' (Z_R'Z_R - Z_R'Z_1 K Z_1'Z_R) L + I, dense and lower."""
@@ -298,26 +298,6 @@ def _matrix(block: CrossBlock, shape: tuple[int, int]) -> sparse.csr_array:
     rows = (block.row[:, None, None] * a + np.arange(a)[:, None] + np.zeros((1, b), int)).ravel()
     columns = (block.column[:, None, None] * b + np.arange(b) + np.zeros((a, 1), int)).ravel()
     return sparse.csr_array((block.values.ravel(), (rows, columns)), shape=shape)
-
-
-def _rest(
-    crosses: dict[tuple[int, int], CrossBlock], order: list[int], blocks: list[FactorBlock]
-) -> sparse.csr_array:
-    """Z'Z of all factors but the eliminated one."""
-    grid: list[list[Any]] = []
-    for i, (f, b) in enumerate(zip(order, blocks, strict=True)):
-        row: list[Any] = []
-        G, q = b.ZZ.shape[:2]
-        for j, (g, c) in enumerate(zip(order, blocks, strict=True)):
-            if i == j:
-                part = sparse.bsr_array(
-                    (b.ZZ, np.arange(G), np.arange(G + 1)), shape=(G * q, G * q)
-                )
-            else:
-                part = _matrix(crosses[f, g], (G * q, c.ZZ.shape[0] * c.ZZ.shape[1]))
-            row.append(part)
-        grid.append(row)
-    return sparse.block_array(grid, format="csr")
 
 
 def _apply(K: Array, V: Array) -> Array:

@@ -148,15 +148,5 @@ STRUCTURES: tuple[type[Structure], ...] = (OneFactor, SmallRemainder, Crossed)
 
 
 def choose_structure(design: OrthonormalCells) -> Structure:
-    """Choose the cheapest way to evaluate a design.
-
-    Parameters
-    ----------
-    design
-        The data.
-
-    Returns
-    -------
-    Structure
-    """
+    """Choose the cheapest way to evaluate a design."""
     return next(structure for structure in STRUCTURES if structure.suits(design))(design)
