@@ -36,7 +36,7 @@ def trace_figure(result: ScenarioResult) -> Figure:
     figure, axes = _axes(2, 1, (7.2, 3.9))
     for axis, parameter in zip(axes, SYMBOLS, strict=True):
         values = result.printed.draws[parameter].to_numpy().ravel()
-        low, high = _interval(result, parameter)
+        low, high = result.interval(parameter)
         # The band goes under nothing and over nothing: it is often far from the trace.
         axis.axhspan(low, high, color=_EXACT, alpha=0.35, label="exact posterior, 95%")
         axis.plot(values, color=_PRINTED, linewidth=0.35, label="sampler as printed")
@@ -71,7 +71,7 @@ def density_figure(result: ScenarioResult) -> Figure:
         shown = [("exact", "-", "exact posterior")]
         if result.scenario.mean:
             shown.append(("exact_zero", "--", "exact, model without a mean"))
-        logarithmic = any(_far_apart(values, *_interval(result, parameter, w)) for w, _, _ in shown)
+        logarithmic = any(_far_apart(values, *result.interval(parameter, w)) for w, _, _ in shown)
         _curve(axis, *_kernel_density(values, logarithmic), color=_PRINTED, label="as printed")
         for way, style, label in shown:
             grid = _exact_grid(result.draws(way)[parameter].to_numpy().ravel())
@@ -110,12 +110,6 @@ def _legend(figure: Figure, axis: Axes) -> None:
     # A trace is drawn too thin for its colour to be seen in a key.
     for line in legend.get_lines():
         line.set_linewidth(max(line.get_linewidth(), 1.3))
-
-
-def _interval(result: ScenarioResult, parameter: str, way: str = "exact") -> tuple[float, float]:
-    """Central 95% of a posterior, from its draws."""
-    low, high = np.quantile(result.draws(way)[parameter].to_numpy(), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _far_apart(values: Array, low: float, high: float) -> bool:

@@ -75,11 +75,11 @@ def tell(result: ScenarioResult) -> tuple[str, str]:
         "tx": _short(s.sigma2_x),
         "pe": _short(printed_e),
         "px": _short(printed_x),
-        "pxi": _interval(result, "printed", "sigma2_x"),
+        "pxi": _interval(result.interval("sigma2_x", "printed")),
         "ee": _short(exact_e),
         "ex": _short(exact_x),
-        "eei": _interval(result, "exact", "sigma2_e"),
-        "exi": _interval(result, "exact", "sigma2_x"),
+        "eei": _interval(result.interval("sigma2_e")),
+        "exi": _interval(result.interval("sigma2_x")),
         "zx": _short(float(result.exact_zero.draws["sigma2_x"].mean())),
         # What multiplies a row mean: J V / sigma2_e, printed and right, J = 2.
         "factor": _short(2 * r / (r + 2)),
@@ -91,9 +91,8 @@ def tell(result: ScenarioResult) -> tuple[str, str]:
 _VARIANCES = ("sigma2_e", "sigma2_x")
 
 
-def _interval(result: ScenarioResult, way: str, parameter: str) -> str:
-    low, high = np.quantile(result.draws(way)[parameter].to_numpy(), [0.025, 0.975])
-    return f"[{_short(float(low))}, {_short(float(high))}]"
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{_short(ends[0])}, {_short(ends[1])}]"
 
 
 def _short(value: float) -> str:

@@ -61,6 +61,11 @@ class ScenarioResult:
         result: GibbsResult | ExactResult = getattr(self, way)
         return result.draws
 
+    def interval(self, parameter: str, way: str = "exact") -> tuple[float, float]:
+        """Central 95% of a variance's draws."""
+        low, high = np.quantile(self.draws(way)[parameter].to_numpy(), [0.025, 0.975])
+        return float(low), float(high)
+
 
 @dataclass(frozen=True)
 class Study:

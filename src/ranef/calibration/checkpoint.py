@@ -72,11 +72,9 @@ class State:
         if not outcomes:
             return self
         names = self.names or outcomes[0].names
-        done, ranks, pit = self.done.copy(), self.ranks, self.pit
-        if not self.names:
-            ranks = np.zeros((len(done), len(names)), dtype=np.intp)
-            pit = np.zeros((len(done), len(names)))
-        ranks, pit = ranks.copy(), pit.copy()
+        # Before the first outcome there is no column.
+        wider = ((0, 0), (0, len(names) - len(self.names)))
+        done, ranks, pit = self.done.copy(), np.pad(self.ranks, wider), np.pad(self.pit, wider)
         for outcome in outcomes:
             if outcome.names != names:
                 odd = sorted(set(outcome.names) ^ set(names)) or list(outcome.names)

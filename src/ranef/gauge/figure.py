@@ -78,9 +78,9 @@ def plot_gauge(summary: pd.DataFrame, rows: pd.DataFrame, names: tuple[str, str,
     table = cells.agg(["mean", "size", np.ptp]).reset_index()
     figure, axes = panels(6, size=(6.0, 3.6), most=2)
     _components(axes[0], summary)
-    _by_part(axes[1], rows, value, part)
+    _points(axes[1], rows, "part", value, part)
     _chart_by_operator(axes[2], table, rows, "range", value, operator)
-    _by_operator(axes[3], rows, value, operator)
+    _points(axes[3], rows, "operator", value, operator)
     _chart_by_operator(axes[4], table, rows, "mean", value, operator)
     _interaction(axes[5], table, value, part, operator)
     return with_legend(figure)
@@ -153,20 +153,8 @@ def _chart_by_operator(
         axis.step(at, line, where="mid", **lines)
 
 
-def _by_part(axis: Axes, rows: pd.DataFrame, value: str, part: str) -> None:
-    """All measurements of each part, and their mean."""
-    _points(axis, rows, "part", value, part)
-    axis.set_title(f"{value} by {part}")
-
-
-def _by_operator(axis: Axes, rows: pd.DataFrame, value: str, operator: str) -> None:
-    """All measurements of each operator, and their mean."""
-    _points(axis, rows, "operator", value, operator)
-    axis.set_title(f"{value} by {operator}")
-
-
 def _points(axis: Axes, rows: pd.DataFrame, role: str, value: str, name: str) -> None:
-    """Points and means by level."""
+    """All measurements of each part or operator, and their mean."""
     groups = rows.groupby(role, observed=True, sort=True)["value"]
     levels, mean = list(groups.groups), groups.mean().to_numpy()
     for i, level in enumerate(levels):
@@ -175,6 +163,7 @@ def _points(axis: Axes, rows: pd.DataFrame, role: str, value: str, name: str) ->
     axis.plot(range(len(levels)), mean, marker="D", markersize=4, color="C0", label="mean")
     name_levels(axis, levels, name)
     axis.set_ylabel(value)
+    axis.set_title(f"{value} by {name}")
 
 
 def _interaction(axis: Axes, table: pd.DataFrame, value: str, part: str, operator: str) -> None:

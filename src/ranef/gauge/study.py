@@ -17,7 +17,7 @@ from ranef.common.stored_names import stored_name
 from ranef.data.tables import check_column, drop_missing, read_table, require_numbers
 from ranef.errors import DataError, IdentifiabilityError, PriorError, nearest
 from ranef.fitting.fit import fit
-from ranef.posterior.summary import check_prob, decimals, percent
+from ranef.posterior.summary import check_prob, decimals, describe, percent
 from ranef.priors import half_t
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def gauge_rr(
     default = {k: half_t(spread if k == "part" else about_parts, _DF) for k in names}
     quoted = [f"`{name}`" for name in own]
     both = f" + (1|{quoted[1]}:{quoted[2]})" if "interaction" in names else ""
-    made = fit(
+    fitted = fit(
         f"{quoted[0]} ~ 1 + (1|{quoted[1]}) + (1|{quoted[2]}){both}",
         frame,
         priors={names[k]: stated.get(k, default[k]) for k in names},
@@ -145,7 +145,7 @@ def gauge_rr(
         seed=seed,
         progress=False,
     )
-    posterior = made.draws["posterior"]
+    posterior = fitted.draws["posterior"]
     variances = {
         k: posterior[stored_name(name if k == "repeatability" else f"{name}_sigma")]
         .to_numpy()
@@ -153,7 +153,7 @@ def gauge_rr(
         ** 2
         for k, name in names.items()
     }
-    return GaugeStudy(made, (own[0], own[1], own[2]), variances, tolerance, study)
+    return GaugeStudy(fitted, (own[0], own[1], own[2]), variances, tolerance, study)
 
 
 @dataclass(frozen=True)
@@ -238,18 +238,13 @@ class GaugeStudy:
         """
         import pandas as pd
 
-        low, high = check_prob(prob)
-        rows = {}
-        for measure, parts in self.measures.items():
-            for component, values in parts.items():
-                lower, middle, upper = np.quantile(values, [low, 0.5, high])
-                rows[measure, component] = {
-                    "mean": values.mean(),
-                    "median": middle,
-                    percent(low): lower,
-                    percent(high): upper,
-                }
-        table = pd.DataFrame.from_dict(rows, orient="index")
+        ends = [percent(p) for p in check_prob(prob)]
+        rows = {
+            (measure, component): describe(values, prob)
+            for measure, parts in self.measures.items()
+            for component, values in parts.items()
+        }
+        table = pd.DataFrame.from_dict(rows, orient="index")[["mean", "median", *ends]]
         table.index = pd.MultiIndex.from_tuples(rows, names=["measure", "component"])
         return table
 
@@ -333,16 +328,16 @@ class GaugeStudy:
     __repr__ = __str__
 
 
-def _frame(table: pd.DataFrame, given: Mapping[str, Any]) -> pd.DataFrame:
+def _frame(table: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
     """Take the three columns, under names that a formula can quote."""
-    for role, column in given.items():
+    for role, column in columns.items():
         check_column(role, column, table)
-    if len(set(given.values())) < len(given):
-        told = ", ".join(f"{k}={v!r}" for k, v in given.items())
-        raise DataError(f"{told} came; three different columns are expected.")
-    require_numbers(table, given["value"])
-    names = [column.replace("`", "'") or f"({role})" for role, column in given.items()]
-    return table[list(given.values())].set_axis(names, axis=1)
+    if len(set(columns.values())) < len(columns):
+        arguments = ", ".join(f"{k}={v!r}" for k, v in columns.items())
+        raise DataError(f"{arguments} came; three different columns are expected.")
+    require_numbers(table, columns["value"])
+    names = [column.replace("`", "'") or f"({role})" for role, column in columns.items()]
+    return table[list(columns.values())].set_axis(names, axis=1)
 
 
 def _stated(priors: Any, names: Mapping[str, str]) -> dict[str, Any]:
@@ -361,10 +356,10 @@ def _stated(priors: Any, names: Mapping[str, str]) -> dict[str, Any]:
 
 def _check_design(rows: pd.DataFrame, stated: Mapping[str, Any], names: Mapping[str, str]) -> None:
     """Refuse what says nothing of a component: one operator, one part, nested parts."""
-    for role, told in (("operator", "reproducibility"), ("part", "part-to-part variation")):
+    for role, what in (("operator", "reproducibility"), ("part", "part-to-part variation")):
         if rows[role].nunique() == 1 and role not in stated:
             raise IdentifiabilityError(
-                f"Column {names[role]!r} has a single level, so the data say nothing of {told}. "
+                f"Column {names[role]!r} has a single level, so the data say nothing of {what}. "
                 f"Bring measurements of another {role}, or state what is known of the SD, "
                 f"priors={{{role!r}: ...}}.",
                 parameters=(role,),

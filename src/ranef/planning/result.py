@@ -57,20 +57,21 @@ class Plan:
         """Estimated probability of reaching the goal, by (groups, replicates)."""
         return {d: float(self.goal.reached(v).mean()) for d, v in self.measures.items()}
 
+    def _error(self, design: tuple[int, int]) -> float:
+        """Standard error of a design's probability."""
+        p = self.probability[design]
+        return float(np.sqrt(p * (1 - p) / len(self.measures[design])))
+
     def attained(self, groups: int, replicates: int) -> float:
         """The threshold that a design reaches with probability `assurance`."""
-        level = self.assurance if self.goal.falls else 1 - self.assurance
-        return float(np.quantile(self._measured(groups, replicates), level))
-
-    def _measured(self, groups: int, replicates: int) -> Array:
-        """What the goal measured in the experiments of a design."""
         numbers = is_number(groups) and is_number(replicates)
         if not numbers or (groups, replicates) not in self.measures:
             raise DataError(
                 f"A design of {brief(groups)} groups with {brief(replicates)} replicates was not "
                 f"considered; (groups, replicates) is one of {', '.join(map(str, self.measures))}."
             )
-        return self.measures[groups, replicates]
+        level = self.assurance if self.goal.falls else 1 - self.assurance
+        return float(np.quantile(self.measures[groups, replicates], level))
 
     @cached_property
     def recommended(self) -> tuple[int, int] | None:
@@ -89,7 +90,7 @@ class Plan:
             return (
                 f"{best[0]} groups with {best[1]} measurements each ({best[0] * best[1]} in all, "
                 f"cost {self.cost(*best):g}) reach '{self.goal.text}' with probability {p:.2f} "
-                f"(standard error {_error(p, len(self.measures[best])):.2f}); the cheapest "
+                f"(standard error {self._error(best):.2f}); the cheapest "
                 f"design considered that reaches {self.assurance:g}."
             )
         largest = max(self.measures, key=lambda d: (d[0] * d[1], d))
@@ -132,7 +133,7 @@ class Plan:
                 "measurements": d[0] * d[1],
                 "cost": self.cost(*d),
                 "probability": p,
-                "se": _error(p, len(self.measures[d])),
+                "se": self._error(d),
                 "attained": self.attained(*d),
                 "reaches": p >= self.assurance,
             }
@@ -154,7 +155,7 @@ class Plan:
         for m in sorted({m for _, m in self.measures}):
             x = sorted(g for g, n in self.measures if n == m)
             y = [self.probability[g, m] for g in x]
-            error = [_error(p, len(self.measures[g, m])) for g, p in zip(x, y, strict=True)]
+            error = [self._error((g, m)) for g in x]
             label = f"{m} measurement{'s' * (m != 1)} in each group"
             axis.errorbar(x, y, yerr=error, marker="o", markersize=4, linewidth=1, label=label)
         wanted = f"wanted: {self.assurance:g}"
@@ -207,8 +208,3 @@ def _text(value: Any) -> str:
         return f"{value:g}"
     numbers = [f"{a:g}" for a in value.args] + [f"{k}={v:g}" for k, v in value.kwds.items()]
     return f"~ {value.dist.name}({', '.join(numbers)})"
-
-
-def _error(p: float, n: int) -> float:
-    """Standard error of a share of n."""
-    return float(np.sqrt(p * (1 - p) / n))
