@@ -9,7 +9,6 @@ import numpy as np
 
 from ranef.answers.variance_components import mean_square, term_columns
 from ranef.common import budget
-from ranef.fitting.model import correlation_names
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
@@ -102,7 +101,7 @@ def quantities(model: ModelSpec, rows: Rows, y: Array, at: Parameters) -> dict[s
         out |= {f"{name}_sigma": at.scales[name] for name in term.names}
         if term.correlations:
             pairs = at.correlations[term.label]
-            out |= {name: pairs[:, i] for i, name in enumerate(correlation_names(term))}
+            out |= {name: pairs[:, i] for i, name in enumerate(term.correlation_names)}
         out |= {f"{name}[{first}]": at.effects[name][:, 0] for name in term.names}
         square = mean_square(model, rows, term)
         between += np.einsum("nij,ij->n", covariance(term, at), square)

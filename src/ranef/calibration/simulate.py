@@ -11,7 +11,7 @@ from ranef.calibration.quantities import Parameters, covariance, predictor
 from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import orthonormalize
 from ranef.errors import PriorError
-from ranef.fitting.model import correlation_names, draw_prior
+from ranef.fitting.model import draw_prior
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
@@ -73,7 +73,7 @@ def sample_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
         sigma=drawn.get("sigma", np.full(1, np.exp(model.parameters.family.log_sd))),
         scales={n: drawn[f"{n}_sigma"] for t in terms for n in t.names},
         correlations={
-            t.label: np.column_stack([drawn[n] for n in correlation_names(t)])
+            t.label: np.column_stack([drawn[n] for n in t.correlation_names])
             for t in terms
             if t.correlations
         },

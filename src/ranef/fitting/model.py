@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.mixed_model.parameters import TermPrior
 
-__all__ = ["MixedModel", "correlation_names", "draw_prior", "model"]
+__all__ = ["MixedModel", "draw_prior", "model"]
 
 
 def model(
@@ -192,28 +192,7 @@ def draw_prior(model: ModelSpec, draws: int, rng: np.random.Generator) -> dict[s
     for name, prior in zip(model.names, model.coefficients, strict=True):
         if prior.precision > 0:
             columns[name] = rng.normal(prior.mean, prior.sd, draws)
-    parameters = model.parameters
-    theta = parameters.draw_prior(rng, draws)
-    scales, correlations = parameters.scales(theta), parameters.correlations(theta)
-    for term in parameters.terms:
-        columns |= {f"{name}_sigma": scales[name] for name in term.names}
-        if term.label in correlations:
-            columns |= dict(zip(correlation_names(term), correlations[term.label].T, strict=True))
-    if parameters.family.dispersions:
-        columns["sigma"] = np.exp(parameters.log_sigma(theta))
-    return columns
-
-
-def correlation_names(term: TermPrior) -> list[str]:
-    """Name a term's correlations in the order (2,1), (3,1), (3,2), …: `x|g_corr[1, x]`.
-
-    A single one has no brackets: `Days|Subject_corr`.
-    """
-    columns = [name.rpartition("|")[0] for name in term.names]
-    i, j = np.tril_indices(len(columns), -1)
-    if len(i) == 1:
-        return [f"{term.label}_corr"]
-    return [f"{term.label}_corr[{columns[b]}, {columns[a]}]" for a, b in zip(i, j, strict=True)]
+    return columns | model.parameters.named(model.parameters.draw_prior(rng, draws))
 
 
 def _positive(value: Any, name: str) -> float:

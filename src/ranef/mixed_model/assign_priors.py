@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import PriorError, nearest
-from ranef.mixed_model.parameters import TermPrior
+from ranef.mixed_model.parameters import TermPrior, correlation_label
 from ranef.priors import (
     Dirichlet,
     default_scale,
@@ -77,7 +77,7 @@ class Stated:
         correlated = group.correlated and len(place) > 1
         wishart, lkj_eta = self.wisharts.get(group.label), None
         if correlated:
-            corr = f"{group.label}_corr"
+            corr = correlation_label(group.label)
             lkj_eta = 1.0 if wishart else lkj_shape(self.by_name.get(corr, 1.0), corr)
         own = wishart is None and self.shares is None
         scales = tuple(self.scale(n) for n in group.names) if own else ()
@@ -141,7 +141,7 @@ def sort_priors(
     by_name = _spread(given, names, terms, groups)
     for group in groups:
         if group.label in wisharts:
-            _refuse_both(by_name, [*group.names, f"{group.label}_corr"], group.label)
+            _refuse_both(by_name, [*group.names, correlation_label(group.label)], group.label)
             by_name |= dict.fromkeys(group.names, wisharts[group.label])
     if not joint:
         return Stated(by_name, wisharts, None, None, mad)
@@ -223,7 +223,7 @@ def _spread(
             left, _, factor = name.rpartition("|")
             columns.setdefault(f"{left.partition('[')[0]}|{factor}", []).append(name)
     own = ["sigma", *names, *(n for g in groups for n in g.names)]
-    own += [f"{g.label}_corr" for g in groups if g.correlated and len(g.columns) > 1]
+    own += [correlation_label(g.label) for g in groups if g.correlated and len(g.columns) > 1]
     known = dict.fromkeys([*own, *columns])
     for name in given:
         if name not in known:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import IdentifiabilityError, IdentifiabilityWarning, warn
+from ranef.mixed_model.parameters import correlation_label
 from ranef.numerics.linear_dependence import aliased_columns
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def _of_columns(design: OrthonormalCells, parameters: ParameterVector, f: int) -
         "only their sum"
     )
     if aliased_columns(np.column_stack(parts)):
-        corr = dict.fromkeys(f"{owner[i].label}_corr" for i, _ in correlated)
+        corr = dict.fromkeys(correlation_label(owner[i].label) for i, _ in correlated)
         yield (
             f"{told}, and their variances{' and correlations' if corr else ''} are not told apart "
             "by the few values they have",

@@ -20,7 +20,7 @@ from ranef.formula.rows import evaluate
 from ranef.mixed_model.assign_priors import sort_priors
 from ranef.mixed_model.family import Gaussian, KnownGaussian
 from ranef.mixed_model.identifiability import check_identified
-from ranef.mixed_model.parameters import ParameterVector
+from ranef.mixed_model.parameters import ParameterVector, correlation_label
 from ranef.mixed_model.propriety import check_proper
 from ranef.priors import (
     CoefficientPrior,
@@ -102,7 +102,7 @@ class ModelSpec:
             if shares is None:
                 texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
             if term.correlations:
-                texts[f"{term.label}_corr"] = f"lkj({term.lkj_eta:g})"
+                texts[correlation_label(term.label)] = f"lkj({term.lkj_eta:g})"
         if shares is not None:
             return {**texts, TOTAL: shares.total.text, SHARES: shares.text}
         return texts | {name: s.text for name, s in self.parameters.family.scales.items()}
@@ -222,7 +222,8 @@ def _check_names(spec: DesignSpec) -> None:
     """Refuse fixed effects that would overwrite another variable or dimension of the draws."""
     taken = {"sigma", "chain", "draw", *(f"{f.name}__factor_dim" for f in spec.factors)}
     for group in spec.groups:
-        taken |= {f"{group.label}_corr", *group.names, *(f"{n}_sigma" for n in group.names)}
+        taken |= {correlation_label(group.label), *group.names}
+        taken |= {f"{name}_sigma" for name in group.names}
     taken |= {f"{t.name}_dim" for t in spec.terms if t.levels}
     for term in spec.terms:
         if term.name in taken:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from ranef.priors import ScalePrior
     from ranef.priors.joint import InverseWishart, Shares
 
-__all__ = ["ParameterVector", "TermPrior"]
+__all__ = ["ParameterVector", "TermPrior", "correlation_label"]
+
+
+def correlation_label(term: str) -> str:
+    """What a term's correlations are called together: `x|g_corr` for `x|g`."""
+    return f"{term}_corr"
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,8 @@ class TermPrior:
     @property
     def correlation_names(self) -> list[str]:
         """Name of each correlation, `x|g_corr[1, x]`; where there is one, `x|g_corr`."""
-        if self.correlations == 1:
-            return [self.correlation_label]
-        return [f"{self.correlation_label}[{pair}]" for pair in self.pairs]
-
-    @property
-    def correlation_label(self) -> str:
-        """What all correlations of the term are called together: `x|g_corr`."""
-        return f"{self.label}_corr"
+        label = correlation_label(self.label)
+        return [label] if self.correlations == 1 else [f"{label}[{pair}]" for pair in self.pairs]
 
     def correlation_matrices(self, z: Array) -> Array:
         """Correlation matrices from unconstrained partial correlations (n, c), shape (n, q, q)."""
@@ -325,12 +324,13 @@ class ParameterVector:
         return out
 
     def named(self, theta: Array) -> dict[str, Array]:
-        """Every SD, then every correlation, by the name that tables give it, shape (...) each."""
-        out = {f"{name}_sigma": values for name, values in self.scales(theta).items()}
-        for j, name in enumerate(self.family.dispersions, self.ratios):
-            out[name] = np.exp(theta[..., j])
-        correlations = self.correlations(theta)
+        """SDs and correlations, term by term, by the names that tables give them, shape (...)."""
+        scales, correlations = self.scales(theta), self.correlations(theta)
+        out: dict[str, Array] = {}
         for term in self.terms:
+            out |= {f"{name}_sigma": scales[name] for name in term.names}
             for j, name in enumerate(term.correlation_names):
                 out[name] = correlations[term.label][..., j]
+        for j, name in enumerate(self.family.dispersions, self.ratios):
+            out[name] = np.exp(theta[..., j])
         return out

@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.common.stored_names import stored_name
 from ranef.likelihood.posterior import MarginalPosterior
+from ranef.mixed_model.parameters import correlation_label
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,7 +103,11 @@ def _vectors(tree: xr.DataTree, model: ModelSpec) -> Array:
     parameters = model.parameters
     return parameters.vectors(
         {n: _read(tree, f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
-        {t.label: _read(tree, f"{t.label}_corr") for t in parameters.terms if t.correlations},
+        {
+            t.label: _read(tree, correlation_label(t.label))
+            for t in parameters.terms
+            if t.correlations
+        },
         [_read(tree, name)[:, 0] for name in parameters.family.dispersions],
     )
 

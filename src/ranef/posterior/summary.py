@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.common.arguments import brief, is_name, share
 from ranef.errors import DataError, nearest
+from ranef.mixed_model.parameters import correlation_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -306,7 +307,7 @@ def _section(name: str, attrs: Any) -> str:
     groups = [written.get(stored, stored) for stored in effects]
     if name == "sigma" or any(name == f"{g}_sigma" for g in groups):
         return "Standard deviations"
-    if "_corr" in name and name.partition("_corr")[0].endswith(tuple(effects.values())):
+    if any(correlation_label(f"|{factor}") in name for factor in effects.values()):
         return "Correlations"
     return "Fixed effects"
 

@@ -13,15 +13,13 @@ import numpy as np
 from ranef.common.arguments import file_path
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError
+from ranef.mixed_model.parameters import correlation_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import xarray as xr
 
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
-    from ranef.mixed_model.parameters import TermPrior
     from ranef.samplers.sample import PosteriorSample
 
 __all__ = ["load_tree", "save_tree", "to_tree"]
@@ -84,10 +82,12 @@ def to_tree(
             effects[stored(name)] = factor
             dims[stored(name)] = [level_dim]
             moments[stored(name)] = np.stack(sample.moments[name])
-        if group.label in sample.correlations:
-            _add_correlations(
-                posterior, dims, coords, stored, group, sample.correlations[group.label]
-            )
+        if group.correlations:
+            name, values = stored(correlation_label(group.label)), sample.correlations[group.label]
+            posterior[name] = values if group.correlations > 1 else values[:, :, 0]
+            if group.correlations > 1:
+                dims[name] = [f"{name}_dim"]
+                coords[f"{name}_dim"] = group.pairs
     if model.parameters.family.dispersions:
         posterior["sigma"] = sample.sigma
     posterior |= {stored(name): values for name, values in sample.effects.items()}
@@ -137,26 +137,6 @@ def _dataset(
         coords={d: coords[d] if d in coords else np.arange(size) for d, size in lengths.items()},
         attrs=make_attrs(),
     )
-
-
-def _add_correlations(
-    posterior: dict[str, Array],
-    dims: dict[str, list[str]],
-    coords: dict[str, Any],
-    stored: Callable[[str], str],
-    group: TermPrior,
-    values: Array,
-) -> None:
-    """Add a term's correlations: a scalar for one pair, else a dimension of pairs."""
-    name = stored(f"{group.label}_corr")
-    if values.shape[-1] == 1:
-        posterior[name] = values[:, :, 0]
-        return
-    columns = [n.rpartition("|")[0] for n in group.names]
-    i, j = np.tril_indices(len(columns), -1)
-    posterior[name] = values
-    dims[name] = [f"{name}_dim"]
-    coords[f"{name}_dim"] = [f"{columns[b]}, {columns[a]}" for a, b in zip(i, j, strict=True)]
 
 
 def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:

@@ -376,7 +376,10 @@ def _restate(model: ModelSpec, cells: Cells, priors: Mapping[str, Any]) -> Model
 def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:
     """Draws of every parameter by the name that the summary gives it, shape (n,) each."""
     theta, beta = theta.reshape(-1, theta.shape[-1]), beta.reshape(-1, beta.shape[-1])
-    return dict(zip(model.names, beta.T, strict=True)) | model.parameters.named(theta)
+    last = {name for term in model.parameters.terms for name in term.correlation_names}
+    named = model.parameters.named(theta)
+    out = dict(zip(model.names, beta.T, strict=True))
+    return out | dict(sorted(named.items(), key=lambda item: item[0] in last))
 
 
 def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
