@@ -8,12 +8,14 @@ import numpy as np
 
 from ranef.common import budget
 from ranef.common.progress import track
+from ranef.samplers.complete import sample_effects
 from ranef.samplers.conditional_moments import conditional_effects, thinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ranef.common.array_types import Array, IntArray
+    from ranef.common.budget import Budget
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["differences", "highest", "joint_draws", "levels_given", "places", "usable"]
@@ -137,7 +139,12 @@ def usable(posterior: PosteriorDraws) -> IntArray:
 
 
 def joint_draws(
-    posterior: PosteriorDraws, use: IntArray, rng: np.random.Generator
+    posterior: PosteriorDraws,
+    use: IntArray,
+    rng: np.random.Generator,
+    *,
+    limits: Budget = budget.JOINT_EFFECTS,
+    show: bool = True,
 ) -> Iterator[tuple[slice, list[Array]]]:
     """Draw all effects jointly with the stored coefficients and variance parameters, by blocks.
 
@@ -149,6 +156,11 @@ def joint_draws(
         Positions of the draws to complete.
     rng
         Source of random numbers.
+    limits
+        Of what is held at a time, the same for every question to a model: the stream of random
+        numbers depends on it.
+    show
+        Show progress; False inside a loop that has a bar of its own.
 
     Yields
     ------
@@ -159,8 +171,6 @@ def joint_draws(
     """
     target = posterior.target
     width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
-    for part in track(budget.JOINT_EFFECTS.blocks(len(use), width), "Drawing effects"):
+    for part in track(limits.blocks(len(use), width), "Drawing group effects", show=show):
         at = use[part]
-        c = np.column_stack([-posterior.internal[at], np.ones(len(at))])
-        roots = target.parameters.roots(posterior.theta[at])
-        yield part, target.structure.draw(roots, c, posterior.log_sigma[at], rng)
+        yield part, sample_effects(target, posterior.theta[at], posterior.internal[at], rng)

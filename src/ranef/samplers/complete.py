@@ -15,7 +15,33 @@ if TYPE_CHECKING:
     from ranef.likelihood.posterior import MarginalPosterior
     from ranef.samplers.sample import SamplerSettings
 
-__all__ = ["complete_draws"]
+__all__ = ["complete_draws", "sample_effects"]
+
+
+def sample_effects(
+    target: MarginalPosterior, theta: Array, internal: Array, rng: np.random.Generator
+) -> list[Array]:
+    """Draw all group effects jointly, given everything else.
+
+    Parameters
+    ----------
+    target
+        The marginal posterior.
+    theta
+        Parameter vectors, shape (n, d).
+    internal
+        Internal coefficients, shape (n, p).
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Shape (n, G, q) per factor.
+    """
+    c = np.column_stack([-internal, np.ones(len(internal))])
+    roots, log_sigma = target.parameters.roots(theta), target.parameters.log_sigma(theta)
+    return target.structure.draw(roots, c, log_sigma, rng)
 
 
 def complete_draws(
@@ -52,9 +78,7 @@ def complete_draws(
     wanted = [t for t in model.parameters.terms if set(t.names) & set(settings.effects)]
     drawn: dict[str, Array] = {}
     if wanted:
-        c = np.column_stack([-internal, np.ones(n)])
-        log_sigma = model.parameters.log_sigma(theta)
-        blocks = target.structure.draw(model.parameters.roots(theta), c, log_sigma, streams[1])
+        blocks = sample_effects(target, theta, internal, streams[1])
         for term in wanted:
             for j, name in zip(term.place, term.names, strict=True):
                 if name in settings.effects:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.answers.level_posterior import joint_draws
 from ranef.common import budget
 from ranef.common.progress import status, track
 from ranef.common.random_streams import split_stream
@@ -133,23 +134,15 @@ def _draw_effects(
     show: bool,
 ) -> list[Array]:
     """Draw all effects jointly, keep those of some levels."""
-    target = drawn.target
-    factors = target.model.design.factors
+    factors = drawn.target.model.design.factors
     out = [
         np.empty((len(use), len(k), len(f.columns))) for k, f in zip(levels, factors, strict=True)
     ]
     if not any(len(k) for k in levels):
         return out
-    width = sum(f.levels * len(f.columns) for f in factors)
-    blocks = budget.PREDICTED_EFFECTS.blocks(len(use), width)
-    for part in track(blocks, "Drawing group effects", show=show):
-        at = use[part]
-        c = np.column_stack([-drawn.internal[at], np.ones(len(at))])
-        made = target.structure.draw(
-            target.parameters.roots(drawn.theta[at]), c, drawn.log_sigma[at], rng
-        )
+    for part, blocks in joint_draws(drawn, use, rng, limits=budget.PREDICTED_EFFECTS, show=show):
         for f, kept in enumerate(levels):
-            out[f][part] = made[f][:, kept]
+            out[f][part] = blocks[f][:, kept]
     return out
 
 
