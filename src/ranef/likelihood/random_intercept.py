@@ -174,7 +174,7 @@ class RandomIntercept:
         numpy.ndarray
             Shape (n,). Integrates to the marginal likelihood.
         """
-        (ae, be), (ax, bx) = self._gammas
+        (ae, be), (ax, bx) = self._inverse_gammas()
         profile = self.profile(log_ratio) if profile is None else profile
         shape, rate = self.residual_variance(log_ratio, profile)
         constant = (
@@ -189,10 +189,15 @@ class RandomIntercept:
 
     def residual_variance(self, log_ratio: Array, profile: Profile) -> tuple[float, Array]:
         """Shape and rates of sigma^2 | log_ratio, y ~ inverse gamma; conjugate models only."""
-        (ae, be), (ax, bx) = self._gammas
+        (ae, be), (ax, bx) = self._inverse_gammas()
         with np.errstate(over="ignore"):
             rate = be + bx * np.exp(-log_ratio) + 0.5 * profile.rest
         return ae + ax + 0.5 * self.k, rate
+
+    def _inverse_gammas(self) -> list[tuple[float, float]]:
+        if len(self._gammas) != 2:
+            raise TypeError("not a conjugate model")
+        return self._gammas
 
     # -- coefficients and effects given (log_ratio, log_sigma)
 
