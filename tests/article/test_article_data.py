@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_data_and_another_does_not():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"n": 0}, "n is 0; a whole number from 1"),
         ({"n": -4}, "n is -4; a whole number from 1"),
@@ -109,6 +109,6 @@ def test_the_same_seed_gives_the_same_data_and_another_does_not():
         ({"mean": float("inf")}, "mean is inf; a finite number"),
     ],
 )
-def test_impossible_input_is_refused_by_name(arguments, told):
-    with pytest.raises(DataError, match=told):
+def test_impossible_input_is_refused_by_name(arguments, message):
+    with pytest.raises(DataError, match=message):
         simulate(**arguments)

@@ -249,7 +249,7 @@ def test_a_prior_number_that_is_not_positive_is_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize(
-    ("W", "told"),
+    ("W", "message"),
     [
         ([1.0, 2.0, 3.0], r"shape \(3,\)"),
         (np.ones((5, 1)), r"shape \(5, 1\)"),
@@ -261,13 +261,13 @@ def test_a_prior_number_that_is_not_positive_is_refused_by_name(name, value):
         (np.full((4, 2), 7.0), r"constant \(7\)"),
     ],
 )
-def test_measurements_that_are_no_finite_varying_matrix_are_refused(W, told):
-    with pytest.raises(DataError, match=told):
+def test_measurements_that_are_no_finite_varying_matrix_are_refused(W, message):
+    with pytest.raises(DataError, match=message):
         gibbs(W)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"conditional": "right"}, "conditional is 'right'. Known names: 'printed', 'corrected'"),
         ({"draws": 100, "burn_in": 100}, "burn_in=100, draws=100"),
@@ -275,6 +275,6 @@ def test_measurements_that_are_no_finite_varying_matrix_are_refused(W, told):
         ({"draws": 0, "burn_in": 0}, "draws is 0; a whole number from 1"),
     ],
 )
-def test_other_arguments_out_of_range_are_refused(arguments, told):
-    with pytest.raises(DataError, match=told):
+def test_other_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(DataError, match=message):
         gibbs(SMALL, **arguments)

@@ -90,7 +90,7 @@ def test_holm_adjusts_as_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (lambda u: u**2, "draws too high"),
         (lambda u: u**0.5, "draws too low"),
@@ -98,8 +98,8 @@ def test_holm_adjusts_as_by_hand():
         (lambda u: stats.beta(2, 2).ppf(u), "draws too wide"),
     ],
 )
-def test_the_pattern_says_what_is_wrong(values, told):
-    assert pattern(values(np.random.default_rng(1).random(200))) == told
+def test_the_pattern_says_what_is_wrong(values, message):
+    assert pattern(values(np.random.default_rng(1).random(200))) == message
 
 
 # -- mock samplers: mu ~ N(0, 1), three observations N(mu, 1), so mu | y ~ N(sum y / 4, 1 / 4)
@@ -130,9 +130,9 @@ def prior_only(y, rng):
     return {"mu": rng.normal(size=99)}
 
 
-def calibrate(fit, simulations=300, **given):
-    given = {"seed": 1, "error_rate": ALPHA, "log_likelihood": log_likelihood} | given
-    return rf.calibrate(fit, simulations, simulate=simulate, **given)
+def calibrate(fit, simulations=300, **options):
+    options = {"seed": 1, "error_rate": ALPHA, "log_likelihood": log_likelihood} | options
+    return rf.calibrate(fit, simulations, simulate=simulate, **options)
 
 
 def check_right_passes():
@@ -141,27 +141,27 @@ def check_right_passes():
 
 
 def check_wrong_fail():
-    told = {
+    samplers = {
         "draws too narrow": normal(spread=0.75),
         "draws too wide": normal(spread=1.4),
         "draws too high": normal(center=0.4),
         "draws too low": normal(center=-0.4),
     }
-    for expected, fit in told.items():
-        made = calibrate(fit)
-        assert not made.passed
-        assert made.table()["pattern"]["mu"] == expected
+    for expected, fit in samplers.items():
+        result = calibrate(fit)
+        assert not result.passed
+        assert result.table()["pattern"]["mu"] == expected
         with pytest.raises(rf.CalibrationError, match="NOT calibrated: 300 simulations") as caught:
-            made.raise_if_failed()
-        assert caught.value.calibration is made
+            result.raise_if_failed()
+        assert caught.value.calibration is result
 
 
 def check_ignored_data_are_seen_by_the_likelihood_alone():
-    made = calibrate(prior_only)
-    table = made.table()
+    result = calibrate(prior_only)
+    table = result.table()
     assert table["p_value"]["mu"] > 0.01
     assert table["p_value"]["log_likelihood"] < 1e-6
-    assert not made.passed
+    assert not result.passed
     assert calibrate(prior_only, log_likelihood=None).passed
 
 
@@ -179,10 +179,10 @@ def check_ranks_by_hand():
         seen.append(y)
         return {"mu": np.linspace(-2, 2, 99)}
 
-    made = rf.calibrate(grid, 40, simulate=remember, seed=7)
+    result = rf.calibrate(grid, 40, simulate=remember, seed=7)
     by_hand = [int(np.sum(np.linspace(-2, 2, 99) < mu)) for mu in truths]
-    np.testing.assert_array_equal(made.ranks[:, 0], by_hand)
-    assert np.all(np.floor(made.pit[:, 0] * 100) == by_hand)
+    np.testing.assert_array_equal(result.ranks[:, 0], by_hand)
+    assert np.all(np.floor(result.pit[:, 0] * 100) == by_hand)
     # What the sampler is given is the data, as they were simulated, and nothing else.
     for i, y in enumerate(seen):
         streams = np.random.SeedSequence(7, spawn_key=(i,)).spawn(3)
@@ -221,24 +221,24 @@ def constant(draws, truth, rng):
 
 def leaked(self, draws, simulating, fitting, compare=experiments.OwnExperiment.compare):
     """Draws scattered about the truth as the truth would scatter about them."""
-    made = compare(self, draws, simulating, fitting)
+    pair = compare(self, draws, simulating, fitting)
     u = simulating.random()
     return replace(
-        made,
+        pair,
         draws={
-            k: made.truth[k] + stats.norm.ppf(u) - fitting.normal(size=draws) for k in made.draws
+            k: pair.truth[k] + stats.norm.ppf(u) - fitting.normal(size=draws) for k in pair.draws
         },
     )
 
 
 def blind(self, draws, simulating, fitting, compare=leaked.__defaults__[0]):
     """The log likelihood replaced by something that knows nothing of the data."""
-    made = compare(self, draws, simulating, fitting)
+    pair = compare(self, draws, simulating, fitting)
     noise = fitting.normal(size=draws + 1)
     name = "log_likelihood"
-    if name not in made.draws:
-        return made
-    return replace(made, truth=made.truth | {name: noise[0]}, draws=made.draws | {name: noise[1:]})
+    if name not in pair.draws:
+        return pair
+    return replace(pair, truth=pair.truth | {name: noise[0]}, draws=pair.draws | {name: noise[1:]})
 
 
 @pytest.mark.parametrize(
@@ -276,10 +276,10 @@ def test_arrays_of_parameters_and_thinning():
     def fit(y, rng):
         return {"theta": y / 2 + 0.5**0.5 * rng.normal(size=(1000, 2, 2))}
 
-    made = rf.calibrate(fit, 30, simulate=draw, draws=9, seed=1)
-    assert made.names == ("theta[0, 0]", "theta[0, 1]", "theta[1, 0]", "theta[1, 1]")
-    assert made.ranks.max() <= 9
-    assert made.passed
+    result = rf.calibrate(fit, 30, simulate=draw, draws=9, seed=1)
+    assert result.names == ("theta[0, 0]", "theta[0, 1]", "theta[1, 0]", "theta[1, 1]")
+    assert result.ranks.max() <= 9
+    assert result.passed
 
 
 # -- resuming, processes, files
@@ -334,11 +334,11 @@ def test_a_file_of_another_calibration_or_none_is_refused(tmp_path):
 
 
 def test_saved_and_loaded_are_the_same(tmp_path):
-    made = calibrate(right, 20)
-    made.save(tmp_path / "c.npz")
+    result = calibrate(right, 20)
+    result.save(tmp_path / "c.npz")
     back = rf.Calibration.load(tmp_path / "c.npz", error_rate=ALPHA)
-    np.testing.assert_array_equal(back.pit, made.pit)
-    assert str(back) == str(made)
+    np.testing.assert_array_equal(back.pit, result.pit)
+    assert str(back) == str(result)
 
 
 def dyestuff(**priors):
@@ -349,13 +349,13 @@ def dyestuff(**priors):
 def test_known_standard_errors_leave_no_sigma_to_rank():
     rng = np.random.default_rng(2)
     frame = pd.DataFrame({"y": rng.normal(size=12), "g": range(12), "s": rng.uniform(0.5, 2, 12)})
-    made = rf.calibrate(
+    result = rf.calibrate(
         rf.model("y ~ 1 + (1|g)", frame, se="s", priors={"1|g": "half_t(2)"}),
         120, seed=1, progress=False,
     )  # fmt: skip
-    assert made.passed
-    assert not [n for n in made.names if n.startswith("sigma")]
-    assert "1|g_sigma (exact)" in made.names
+    assert result.passed
+    assert not [n for n in result.names if n.startswith("sigma")]
+    assert "1|g_sigma (exact)" in result.names
 
 
 def test_one_process_and_two_give_the_same_ranks():
@@ -439,17 +439,17 @@ def model_of(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_exact_sampler_is_calibrated(name):
-    made = rf.calibrate(model_of(name), MODELS[name][2], seed=3, error_rate=ALPHA)
-    made.raise_if_failed()
+    result = rf.calibrate(model_of(name), MODELS[name][2], seed=3, error_rate=ALPHA)
+    result.raise_if_failed()
 
 
 def test_gibbs_is_calibrated():
-    made = rf.calibrate(
+    result = rf.calibrate(
         model_of("flat coefficients, weights, IG"), 25, method="gibbs", draws=19, warmup=80,
         seed=3, error_rate=ALPHA,
     )  # fmt: skip
-    made.raise_if_failed()
-    assert not any("(exact)" in name for name in made.names)
+    result.raise_if_failed()
+    assert not any("(exact)" in name for name in result.names)
 
 
 # -- chains that start at the truth: exactly uniform ranks however slowly they mix
@@ -469,8 +469,8 @@ def test_every_sampler_of_the_table_is_calibrated_here():
 
 @pytest.mark.parametrize(("method", "name", "simulations"), CHAINS)
 def test_chains_from_the_truth_are_calibrated(method, name, simulations):
-    made = from_truth(name, method, simulations)
-    made.raise_if_failed()
+    result = from_truth(name, method, simulations)
+    result.raise_if_failed()
 
 
 def from_truth(name, method, simulations, **options):
@@ -501,18 +501,18 @@ def test_a_single_sweep_from_the_truth_gives_uniform_ranks_only_by_way_of_the_hu
 
 def louder(products, state, rng):
     """The residual SD grows by a twentieth in each sweep."""
-    made = draw_residual(products, state, rng)
-    theta = made.theta.copy()
+    after = draw_residual(products, state, rng)
+    theta = after.theta.copy()
     theta[:, -1] += 0.05
-    return replace(made, theta=theta)
+    return replace(after, theta=theta)
 
 
 def wider(products, factor, state, rng):
     """Effects drawn as if the residual variance were twice what it is."""
     theta = state.theta.copy()
     theta[:, -1] += 0.5 * np.log(2)
-    made = draw_effects(products, factor, replace(state, theta=theta), rng)
-    return replace(made, theta=state.theta)
+    after = draw_effects(products, factor, replace(state, theta=theta), rng)
+    return replace(after, theta=state.theta)
 
 
 def one_level_less(products, term, state):
@@ -556,8 +556,8 @@ def test_backwards_the_steps_of_a_sweep_come_in_opposite_order(name, monkeypatch
     def step(i):
         return lambda state, rng: order.append(i) or steps[i](state, rng)
 
-    told = [step(i) for i in range(len(steps))]
-    monkeypatch.setattr(sampler, "steps_of", lambda _: told)
+    recorded = [step(i) for i in range(len(steps))]
+    monkeypatch.setattr(sampler, "steps_of", lambda _: recorded)
     truth = sample_parameters(inner, rng)
     names = tuple(n for term in inner.parameters.terms for n in term.names)
     for backward in (False, True):
@@ -577,24 +577,24 @@ def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
         # A sweep without steps gives back what went in.
         monkeypatch.setattr(sampler, "steps_of", lambda _: [])
     else:
-        monkeypatch.setattr(nuts, "_run", lambda *given: (given[1], 0))
+        monkeypatch.setattr(nuts, "_run", lambda *arguments: (arguments[1], 0))
     names = tuple(n for term in inner.parameters.terms for n in term.names)
     request = SamplerSettings(2, 2, 0, names, progress=False, start=start_of(inner, truth))
-    made = of_sample(SAMPLERS[method](inner, request, rng))
+    ends = of_sample(SAMPLERS[method](inner, request, rng))
     for chain in range(2):
-        np.testing.assert_allclose(made.sigma[chain], truth.sigma[0], rtol=1e-9)
+        np.testing.assert_allclose(ends.sigma[chain], truth.sigma[0], rtol=1e-9)
         for name_, values in truth.scales.items():
-            np.testing.assert_allclose(made.scales[name_][chain], values[0], rtol=1e-9)
+            np.testing.assert_allclose(ends.scales[name_][chain], values[0], rtol=1e-9)
         for label, values in truth.correlations.items():
-            np.testing.assert_allclose(made.correlations[label][chain], values[0], atol=1e-9)
+            np.testing.assert_allclose(ends.correlations[label][chain], values[0], atol=1e-9)
         if method == "gibbs":
-            np.testing.assert_allclose(made.beta[chain], truth.beta[0], rtol=1e-9)
+            np.testing.assert_allclose(ends.beta[chain], truth.beta[0], rtol=1e-9)
             for name_, values in truth.effects.items():
-                np.testing.assert_array_equal(made.effects[name_][chain], values[0])
+                np.testing.assert_array_equal(ends.effects[name_][chain], values[0])
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "told"),
+    ("model", "options", "message"),
     [
         ("model", {"start": "turth", "method": "gibbs"}, "start is 'turth'. Did you mean 'truth'"),
         ("model", {"start": "truth"}, "method='exact', whose draws are independent"),
@@ -603,10 +603,10 @@ def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
         ("fit", {"start": "truth", "simulate": simulate}, "up to the function"),
     ],
 )
-def test_starts_that_cannot_be_are_refused(model, options, told):
-    given = model_of("zero mean, IG") if model == "model" else right
-    with pytest.raises(rf.DataError, match=re.escape(told)):
-        rf.calibrate(given, 10, **options)
+def test_starts_that_cannot_be_are_refused(model, options, message):
+    fitted = model_of("zero mean, IG") if model == "model" else right
+    with pytest.raises(rf.DataError, match=re.escape(message)):
+        rf.calibrate(fitted, 10, **options)
 
 
 def moved(sample, log_sigma=None, log_ratio=None):
@@ -647,13 +647,13 @@ def test_calibration_rejects_broken_samplers(monkeypatch, damage):
         return damage(SAMPLERS["exact"](model, request, rng), np.random.default_rng(1))
 
     monkeypatch.setitem(SAMPLERS, "broken", broken)
-    made = rf.calibrate(
+    result = rf.calibrate(
         model_of("flat coefficients, weights, IG"), 200, method="broken", seed=3, error_rate=ALPHA
     )
-    assert not made.passed
-    table = made.table()
+    assert not result.passed
+    table = result.table()
     # The exact rows do not look at draws.
-    assert table.loc[[n for n in made.names if "(exact)" in n], "adjusted"].min() > ALPHA
+    assert table.loc[[n for n in result.names if "(exact)" in n], "adjusted"].min() > ALPHA
     if damage is unpaired:  # only the likelihood sees it
         assert list(table.index[table["adjusted"] <= ALPHA]) == ["log_likelihood"]
 
@@ -665,8 +665,8 @@ def test_a_wrong_quadrature_is_seen_by_the_exact_rows_alone(monkeypatch):
         return replace(sample, points=points)
 
     monkeypatch.setitem(SAMPLERS, "broken", broken)
-    made = rf.calibrate(model_of("zero mean, IG"), 150, method="broken", seed=3, error_rate=ALPHA)
-    failed = set(made.table().query("adjusted <= 0.001").index)
+    result = rf.calibrate(model_of("zero mean, IG"), 150, method="broken", seed=3, error_rate=ALPHA)
+    failed = set(result.table().query("adjusted <= 0.001").index)
     assert failed
     assert all("(exact)" in name for name in failed)
 
@@ -715,18 +715,20 @@ def test_quantities_are_what_they_say():
     rng = np.random.default_rng(2)
     at = sample_parameters(inner, rng)
     y = sample_response(inner, data, at, rng)
-    made = {k: v[0] for k, v in quantities(inner, data, y, at).items()}
+    values = {k: v[0] for k, v in quantities(inner, data, y, at).items()}
     g, h, x, w = (frame[k].to_numpy() for k in "ghxw")
     intercept, slope, other = (at.effects[k][0] for k in ("1|g", "x|g", "1|h"))
     mean = at.beta[0, 0] + intercept[g] + (at.beta[0, 1] + slope[g]) * x + other[h]
     sd = at.sigma[0] / np.sqrt(w)
-    assert made["log_likelihood"] == pytest.approx(stats.norm(mean, sd).logpdf(y).sum(), rel=1e-10)
+    assert values["log_likelihood"] == pytest.approx(
+        stats.norm(mean, sd).logpdf(y).sum(), rel=1e-10
+    )
     a, b, r = at.scales["1|g"][0], at.scales["x|g"][0], at.correlations["x|g"][0, 0]
     between = a**2 + 2 * r * a * b * x + b**2 * x**2 + at.scales["1|h"][0] ** 2
-    assert made["total_variance"] == pytest.approx(np.mean(between + sd**2), rel=1e-10)
-    assert made["group_share"] == pytest.approx(between.mean() / np.mean(between + sd**2))
-    assert made["1|g[0]"] == intercept[0]
-    assert made["x|g_corr"] == r
+    assert values["total_variance"] == pytest.approx(np.mean(between + sd**2), rel=1e-10)
+    assert values["group_share"] == pytest.approx(between.mean() / np.mean(between + sd**2))
+    assert values["1|g[0]"] == intercept[0]
+    assert values["x|g_corr"] == r
     # Simulated effects have the covariance, residuals the SD.
     many = [sample_parameters(inner, rng) for _ in range(400)]
     z = np.concatenate([m.effects["x|g"][0] / m.scales["x|g"] for m in many])
@@ -740,19 +742,21 @@ def test_quantities_are_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("priors", "told"),
+    ("priors", "message"),
     [
         ({"sigma": rf.jeffreys()}, "jeffreys on sigma"),
         ({"1|Batch": rf.flat()}, r"flat on 1\|Batch"),
     ],
 )
-def test_improper_priors_on_sds_are_refused(priors, told):
-    with pytest.raises(rf.PriorError, match=f"nothing can be drawn .*{told}.*state a proper one"):
+def test_improper_priors_on_sds_are_refused(priors, message):
+    with pytest.raises(
+        rf.PriorError, match=f"nothing can be drawn .*{message}.*state a proper one"
+    ):
         rf.calibrate(dyestuff(**priors), 5)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"simulations": 0}, "simulations is 0; a whole number from 1"),
         ({"draws": 2.5}, "draws is 2.5"),
@@ -775,9 +779,9 @@ def test_improper_priors_on_sds_are_refused(priors, told):
         ),
     ],
 )
-def test_bad_arguments_are_told(given, told):
-    with pytest.raises(rf.RanefError, match=told):
-        rf.calibrate(**{"model": dyestuff(), "simulations": 3} | given)
+def test_bad_arguments_are_told(options, message):
+    with pytest.raises(rf.RanefError, match=message):
+        rf.calibrate(**{"model": dyestuff(), "simulations": 3} | options)
 
 
 def test_a_failing_fit_says_in_which_simulation():
@@ -826,16 +830,16 @@ def article_log_likelihood(parameters, W):
 @pytest.mark.parametrize(("conditional", "passes"), [("corrected", True), ("printed", False)])
 def test_a_hundred_simulations_tell_the_printed_conditional(conditional, passes):
     def fit(W, rng):
-        made = gibbs(
+        draws = gibbs(
             W, conditional, draws=1200, burn_in=210, seed=rng, progress=False, **ARTICLE
         ).draws
-        return {k: made[k].to_numpy()[0] for k in ("sigma2_e", "sigma2_x")}
+        return {k: draws[k].to_numpy()[0] for k in ("sigma2_e", "sigma2_x")}
 
-    made = rf.calibrate(
+    result = rf.calibrate(
         fit, 100, simulate=draw_article, log_likelihood=article_log_likelihood, seed=2,
         error_rate=ALPHA,
     )  # fmt: skip
-    assert made.passed == passes
+    assert result.passed == passes
 
 
 # -- what it prints and draws
@@ -847,16 +851,16 @@ def small():
 
 
 def test_the_table_gives_coverage_with_binomial_errors():
-    made = small()
-    table = made.table()
-    assert list(table.index) == list(made.names)
+    result = small()
+    table = result.table()
+    assert list(table.index) == list(result.names)
     for level in (50, 80, 95):
-        inside = np.abs(made.pit - 0.5) < level / 200
+        inside = np.abs(result.pit - 0.5) < level / 200
         np.testing.assert_allclose(table[f"coverage_{level}"], inside.mean(axis=0))
         error = np.sqrt(level * (100 - level)) / 100 / 10
         np.testing.assert_allclose(table[f"se_{level}"], error)
         assert np.all(np.abs(table[f"coverage_{level}"] - level / 100) < 4.5 * error)
-    text = str(made)
+    text = str(result)
     assert "model: y ~ 0 + (1|g)" in text
     assert "in 95% (±2.2)" in text
     assert "Calibrated: 100 simulations, 9 quantities" in text

@@ -29,8 +29,8 @@ def test_two_sample_p_values_are_those_of_all_arrangements():
     for chosen, own in list(zip(places, every, strict=True))[::9]:
         first = np.array([i for i in range(9) if i in chosen], dtype=float)
         second = np.array([i for i in range(9) if i not in chosen], dtype=float)
-        told = two_sample_p_value(first, second, np.random.default_rng(1))
-        assert told == pytest.approx(np.mean(every <= own * (1 + 1e-9)), rel=1e-9)
+        p = two_sample_p_value(first, second, np.random.default_rng(1))
+        assert p == pytest.approx(np.mean(every <= own * (1 + 1e-9)), rel=1e-9)
 
 
 def test_ties_between_samples_are_broken_at_random():
@@ -85,19 +85,19 @@ def quantities(parameters, W):
 
 @pytest.mark.parametrize("printed", [False, True])
 def test_the_articles_swap_is_found_and_the_corrected_sweep_passes(printed):
-    made = rf.geweke(
+    result = rf.geweke(
         draw_parameters, draw_data, sweep(printed), quantities,
         chains=300, sweeps=10, seed=1, error_rate=1e-3,
     )  # fmt: skip
-    assert made.passed != printed
+    assert result.passed != printed
     if printed:
-        assert made.adjusted.min() < 1e-6
+        assert result.adjusted.min() < 1e-6
         with pytest.raises(rf.CalibrationError, match="does NOT keep") as caught:
-            made.raise_if_failed()
-        assert caught.value.test is made
+            result.raise_if_failed()
+        assert caught.value.test is result
     else:
-        made.raise_if_failed()
-        assert "keeps the joint distribution: 300 chains of 10 sweeps, 4 quantities" in str(made)
+        result.raise_if_failed()
+        assert "keeps the joint distribution: 300 chains of 10 sweeps, 4 quantities" in str(result)
 
 
 def normal_update(shrink=0.5, keep=0.0):
@@ -110,13 +110,13 @@ def normal_update(shrink=0.5, keep=0.0):
     return update
 
 
-def joint(update, **given):
+def joint(update, **options):
     return rf.geweke(
         lambda rng: rng.normal(),
         lambda mu, rng: rng.normal(mu),
         update,
         lambda mu, y: {"mu": mu, "mu y": mu * y, "y": y},
-        **given,
+        **options,
     )
 
 
@@ -137,26 +137,26 @@ def test_false_alarms_come_at_the_stated_rate_however_slowly_the_chain_moves(kee
 
 
 def test_the_table_gives_means_with_honest_errors():
-    made = joint(normal_update(), chains=500, sweeps=5, seed=3)
-    table = made.table()
+    result = joint(normal_update(), chains=500, sweeps=5, seed=3)
+    table = result.table()
     for name in ("prior", "chain"):
         z = (table[f"{name}_mean"] - [0.0, 1.0, 0.0]) / table[f"{name}_se"]
         assert np.all(np.abs(z) < 4)
     np.testing.assert_allclose(table["prior_sd"], [1, 3**0.5, 2**0.5], rtol=0.2)
-    np.testing.assert_array_equal(made.fresh, joint(normal_update(), chains=500, seed=3).fresh)
+    np.testing.assert_array_equal(result.fresh, joint(normal_update(), chains=500, seed=3).fresh)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"chains": 1}, "chains is 1; a whole number from 2"),
         ({"sweeps": 0}, "sweeps is 0; a whole number from 1"),
         ({"error_rate": 1}, "error_rate is 1"),
     ],
 )
-def test_bad_numbers_are_told(given, told):
-    with pytest.raises(rf.DataError, match=told):
-        joint(normal_update(), **given)
+def test_bad_numbers_are_told(options, message):
+    with pytest.raises(rf.DataError, match=message):
+        joint(normal_update(), **options)
 
 
 def test_a_quantity_that_is_no_number_is_told():
@@ -168,7 +168,7 @@ def test_updates_that_ignore_data_are_found():
     def draw_y(mu, rng):
         return rng.normal(mu, 1, 5)
 
-    def told(update, seed):
+    def judged(update, seed):
         return rf.geweke(
             lambda rng: rng.normal(), draw_y, update,
             lambda mu, y: {"mu": mu, "mu y": mu * y.mean(), "fit": -((y - mu) ** 2).sum()},
@@ -185,6 +185,6 @@ def test_updates_that_ignore_data_are_found():
         return rng.normal(y[0] / 2, 2**-0.5)
 
     for seed in range(3):
-        assert told(right, seed).passed
-        assert not told(prior_only, seed).passed
-        assert not told(first_only, seed).passed
+        assert judged(right, seed).passed
+        assert not judged(prior_only, seed).passed
+        assert not judged(first_only, seed).passed

@@ -107,11 +107,11 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("name", BAD_TABLES)
 def test_a_bad_table_or_formula_is_one_line_with_exit_code_2(run, tmp_path, name):
-    content, formula, told = BAD_TABLES[name]
+    content, formula, message = BAD_TABLES[name]
     (tmp_path / "bad.csv").write_text(content)
     code, out, err = run("fit", "bad.csv", formula, "--out", "out")
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert [line for line in err.splitlines() if "warning" not in line] == [err.splitlines()[-1]]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.csv"]
 
@@ -141,7 +141,7 @@ def test_a_bad_prior_is_one_line_with_exit_code_2(run, table, tmp_path, prior):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("fit", "nowhere.csv", GOOD), "File 'nowhere.csv' does not exist"),
         (("fit", "dat.csv", GOOD), "Did you mean 'data.csv'?"),
@@ -155,10 +155,10 @@ def test_a_bad_prior_is_one_line_with_exit_code_2(run, table, tmp_path, prior):
     ],
 )
 @pytest.mark.usefixtures("table")
-def test_bad_arguments_are_one_line_with_exit_code_2(run, tmp_path, arguments, told):
+def test_bad_arguments_are_one_line_with_exit_code_2(run, tmp_path, arguments, message):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv"]
 
@@ -252,15 +252,15 @@ def test_predict_writes_what_the_fit_predicts(run, table, tmp_path):
     assert (code, err) == (0, "")
     assert out.splitlines() == ["Written: b/p.csv"]
     written = pd.read_csv(tmp_path / "b/p.csv")
-    made = rf.load("a/draws.nc").predict(new, "response", "new", 0.8)
-    pd.testing.assert_frame_equal(written, made.full_table())
+    prediction = rf.load("a/draws.nc").predict(new, "response", "new", 0.8)
+    pd.testing.assert_frame_equal(written, prediction.full_table())
     code, out, err = run("predict", "a/draws.nc", "new.csv", *options)
     assert (code, err) == (0, "")
     assert out == (tmp_path / "b/p.csv").read_text()
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "told"),
+    ("change", "options", "message"),
     [
         ({"g": 77}, (), "holds '77'"),
         ({"x": None}, (), "has no value in row 1"),
@@ -268,13 +268,13 @@ def test_predict_writes_what_the_fit_predicts(run, table, tmp_path):
         ({}, ("--groups", "all"), "--groups"),
     ],
 )
-def test_predict_tells_errors_in_one_line(run, table, change, options, told):
+def test_predict_tells_errors_in_one_line(run, table, change, options, message):
     run("fit", table, GOOD, "--seed", 1, "--draws", 1000, "--out", "a")
     pd.DataFrame({"x": [0.0], "g": [1]}).assign(**change).to_csv("new.csv", index=False)
     code, out, err = run("predict", "a/draws.nc", "new.csv", *options)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
-    assert told in err
+    assert message in err
     code, out, err = run("predict", "nothing.nc", "new.csv")
     assert (code, len(err.splitlines())) == (2, 1)
 
@@ -309,7 +309,7 @@ def test_plan_prints_a_recommendation_and_says_by_its_code_whether_there_is_one(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("fit", "data.csv", GOOD, "--se", "xx"), "Option --se is 'xx', which is no column"),
         (("fit", "data.csv", GOOD, "--se", "x", "--prior", "sigma=flat"), "but --se x makes"),
@@ -334,10 +334,10 @@ def test_plan_prints_a_recommendation_and_says_by_its_code_whether_there_is_one(
     ],
 )
 @pytest.mark.usefixtures("table")
-def test_errors_name_options_as_they_are_typed(run, arguments, told):
+def test_errors_name_options_as_they_are_typed(run, arguments, message):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 

@@ -45,9 +45,9 @@ def plan():
     return rf.plan("icc width < 0.9", groups=5, replicates=2, simulations=2, seed=1)
 
 
-def refused(call, told, kind=rf.DataError):
+def refused(call, message, kind=rf.DataError):
     """The one line with which a call is refused."""
-    with pytest.raises(kind, match=re.escape(told)) as caught:
+    with pytest.raises(kind, match=re.escape(message)) as caught:
         call()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -142,9 +142,9 @@ QUESTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("call", "told"), QUESTIONS)
-def test_a_fit_refuses_what_it_cannot_answer(fit, call, told):
-    refused(lambda: call(fit), told)
+@pytest.mark.parametrize(("call", "message"), QUESTIONS)
+def test_a_fit_refuses_what_it_cannot_answer(fit, call, message):
+    refused(lambda: call(fit), message)
 
 
 STATEMENTS = {
@@ -181,7 +181,7 @@ def test_statements_with_extreme_numbers_are_answered(fit, statement):
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: rf.load(None), f"path is None; {PATH}, e.g. 'fit.nc'."),
         (lambda: rf.load(3), f"path is 3; {PATH}"),
@@ -203,12 +203,12 @@ def test_statements_with_extreme_numbers_are_answered(fit, statement):
         (lambda: rf.article.exact(np.eye(3), seed="a"), f"seed is 'a'; {SEED}"),
     ],
 )
-def test_functions_refuse_arguments_of_the_wrong_type(call, told):
-    refused(call, told)
+def test_functions_refuse_arguments_of_the_wrong_type(call, message):
+    refused(call, message)
 
 
 @pytest.mark.parametrize(
-    ("given", "told", "kind"),
+    ("options", "message", "kind"),
     [
         ({"method": ["exact"]}, "method is ['exact']. ", rf.DataError),
         ({"method": TABLE}, "method is a DataFrame. Known names: 'exact'", rf.DataError),
@@ -228,9 +228,9 @@ def test_functions_refuse_arguments_of_the_wrong_type(call, told):
         ),
     ],
 )
-def test_fit_refuses_arguments_of_the_wrong_type(given, told, kind):
+def test_fit_refuses_arguments_of_the_wrong_type(options, message, kind):
     data = rf.datasets.load("Dyestuff")
-    refused(lambda: rf.fit(DYESTUFF, data, **given), told, kind)
+    refused(lambda: rf.fit(DYESTUFF, data, **options), message, kind)
 
 
 @pytest.mark.parametrize("dot", ["y ~ .", "y ~ . + (1|g)", "y ~ 1 + (.|g)", "y ~ 1 + (1|.)"])
@@ -242,8 +242,8 @@ def test_a_lone_point_is_told_to_name_the_columns(dot):
     "formula", ["y ~ y", "y ~ y + (1|g)", "y ~ x:y + (1|g)", "`y` ~ x + (y|g)", "y ~ offset(y)"]
 )
 def test_the_response_stands_on_one_side(formula):
-    told = "the response 'y' stands on the right-hand side too; leave it out there."
-    refused(lambda: rf.model(formula, frame()), told, rf.FormulaError)
+    message = "the response 'y' stands on the right-hand side too; leave it out there."
+    refused(lambda: rf.model(formula, frame()), message, rf.FormulaError)
 
 
 def test_a_response_called_1_is_not_the_intercept():
@@ -258,12 +258,12 @@ def test_a_response_called_1_is_not_the_intercept():
 
 def test_points_within_numbers_and_calls_are_read():
     data = frame().assign(**{"x.1": frame()["x"] ** 3})
-    made = rf.model("y ~ I(.5 * x) + I(1. * x**2) + np.sin(x) + `x.1` + (1|g)", data)
-    assert made.inner.names[-1] == "x.1"
+    model = rf.model("y ~ I(.5 * x) + I(1. * x**2) + np.sin(x) + `x.1` + (1|g)", data)
+    assert model.inner.names[-1] == "x.1"
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: rf.half_t(None), "half_t: scale is None; a positive number is expected."),
         (lambda: rf.half_t(1, []), "half_t: df is []; a positive number is expected."),
@@ -276,12 +276,12 @@ def test_points_within_numbers_and_calls_are_read():
         (lambda: rf.variance(3), "variance is given a int"),
     ],
 )
-def test_priors_refuse_arguments_of_the_wrong_type(call, told):
-    refused(call, told, rf.PriorError)
+def test_priors_refuse_arguments_of_the_wrong_type(call, message):
+    refused(call, message, rf.PriorError)
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda m: m.prior_draws(-1), "draws is -1; a whole number from 1 is expected."),
         (lambda m: m.prior_draws(2.5), "draws is 2.5; a whole number from 1 is expected."),
@@ -299,15 +299,15 @@ def test_priors_refuse_arguments_of_the_wrong_type(call, told):
         ),
     ],
 )
-def test_models_refuse_arguments_of_the_wrong_type(model, call, told):
-    refused(lambda: call(model), told)
+def test_models_refuse_arguments_of_the_wrong_type(model, call, message):
+    refused(lambda: call(model), message)
 
 
 # -- planning --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"group_sd": None}, "group_sd is None; a number or a frozen scipy.stats distribution"),
         ({"sigma": None}, "sigma is None; a number or a frozen scipy.stats distribution"),
@@ -326,13 +326,13 @@ def test_models_refuse_arguments_of_the_wrong_type(model, call, told):
         ({"goal": TABLE}, "goal is a DataFrame; one of these is expected: 'icc width < 0.2'"),
     ],
 )
-def test_plan_refuses_arguments_of_the_wrong_type(given, told):
-    refused(lambda: rf.plan(**{"goal": "icc width < 0.9"} | given), told)
+def test_plan_refuses_arguments_of_the_wrong_type(options, message):
+    refused(lambda: rf.plan(**{"goal": "icc width < 0.9"} | options), message)
 
 
 def test_plan_names_the_value_whose_text_cannot_be_read():
-    told = "sigma: Prior 'foo', character 1: 'foo' needs arguments"
-    refused(lambda: rf.plan("icc width < 0.9", sigma="foo"), told, rf.PriorError)
+    message = "sigma: Prior 'foo', character 1: 'foo' needs arguments"
+    refused(lambda: rf.plan("icc width < 0.9", sigma="foo"), message, rf.PriorError)
 
 
 @pytest.mark.parametrize("of", [None, ["group"], "slop"])
@@ -364,7 +364,7 @@ def simulate(rng):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"model": nothing}, "The fit gave None; numbers or arrays by name are expected"),
         ({"model": lambda y, rng: {"mu": ["a"]}}, "The fit gave ['a'] for 'mu'; numbers are"),  # noqa: ARG005
@@ -380,9 +380,15 @@ def simulate(rng):
         ({"file": 3}, f"file is 3; {PATH}"),
     ],
 )
-def test_calibrate_refuses_functions_that_give_nothing(given, told):
-    whole = {"model": fitter, "simulate": simulate, "simulations": 2, "draws": 9, "seed": 1} | given
-    refused(lambda: rf.calibrate(**whole), told)
+def test_calibrate_refuses_functions_that_give_nothing(options, message):
+    whole = {
+        "model": fitter,
+        "simulate": simulate,
+        "simulations": 2,
+        "draws": 9,
+        "seed": 1,
+    } | options
+    refused(lambda: rf.calibrate(**whole), message)
 
 
 JOINT = {
@@ -394,7 +400,7 @@ JOINT = {
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"draw_parameters": nothing}, "draw_parameters returned None; does it end with a return"),
         ({"draw_data": nothing}, "draw_data returned None"),
@@ -407,12 +413,12 @@ JOINT = {
         ({"seed": "a"}, f"seed is 'a'; {SEED}"),
     ],
 )
-def test_geweke_refuses_functions_that_give_nothing(given, told):
-    refused(lambda: rf.geweke(**JOINT | {"chains": 3, "sweeps": 1} | given), told)
+def test_geweke_refuses_functions_that_give_nothing(options, message):
+    refused(lambda: rf.geweke(**JOINT | {"chains": 3, "sweeps": 1} | options), message)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("options", "message"),
     [
         ({"alpha": None}, f"alpha is None; {SHARE}, e.g. 0.0001."),
         ({"rng": "a"}, f"rng is 'a'; {SEED}"),
@@ -423,13 +429,13 @@ def test_geweke_refuses_functions_that_give_nothing(given, told):
         ({"updates": {1: nothing}}, "updates names 1, not in the state. "),
     ],
 )
-def test_check_gibbs_refuses_arguments_of_the_wrong_type(given, told):
+def test_check_gibbs_refuses_arguments_of_the_wrong_type(options, message):
     whole = {
         "updates": {"mu": lambda state, rng: rng.normal()},  # noqa: ARG005
         "log_joint": lambda state: -0.5 * state["mu"] ** 2,
         "state": {"mu": 0.0},
     }
-    refused(lambda: rf.check_gibbs(**whole | given), told)
+    refused(lambda: rf.check_gibbs(**whole | options), message)
 
 
 # -- columns with the names of other things --------------------------------------------------------
@@ -441,13 +447,13 @@ def test_check_gibbs_refuses_arguments_of_the_wrong_type(given, told):
 def test_columns_may_be_called_as_parts_of_the_draws_are(old, new):
     names = types.SimpleNamespace(**({c: c for c in frame()} | {old: new}))
     data = frame().rename(columns={old: new})
-    made = rf.fit(f"{names.y} ~ {names.arm} + (1|{names.g})", data, draws=1000, seed=1)
+    fit = rf.fit(f"{names.y} ~ {names.arm} + (1|{names.g})", data, draws=1000, seed=1)
     plain = rf.fit("y ~ arm + (1|g)", frame(), draws=1000, seed=1)
-    np.testing.assert_array_equal(made.summary()["mean"], plain.summary()["mean"])
-    np.testing.assert_array_equal(made.draws["observed_data"][names.y], frame()["y"])
-    figure = made.plot.effects()
+    np.testing.assert_array_equal(fit.summary()["mean"], plain.summary()["mean"])
+    np.testing.assert_array_equal(fit.draws["observed_data"][names.y], frame()["y"])
+    figure = fit.plot.effects()
     (points,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    np.testing.assert_array_equal(points.get_xdata(), np.sort(made.effects()["mean"]))
+    np.testing.assert_array_equal(points.get_xdata(), np.sort(fit.effects()["mean"]))
     plt.close(figure)
 
 
@@ -456,11 +462,11 @@ def test_columns_may_be_called_as_parts_of_the_draws_are(old, new):
 def test_columns_called_as_joint_priors_are(name, old):
     data = frame().rename(columns={old: name})
     formula = f"y ~ {name} + (1|g)"
-    made = rf.model(formula, data, priors={name: "norm(0, 2)"})
-    assert "norm(0, 2)" in made.priors.values()
-    told = f"A fixed effect is called {name!r}, as is a prior on shares of the total variance"
+    model = rf.model(formula, data, priors={name: "norm(0, 2)"})
+    assert "norm(0, 2)" in model.priors.values()
+    message = f"A fixed effect is called {name!r}, as is a prior on shares of the total variance"
     for joint in ({"shares": "dirichlet(1)"}, {"shares": "dirichlet(1)", "total_sigma": "flat"}):
-        refused(lambda p=joint: rf.model(formula, data, priors=p), told, rf.PriorError)
+        refused(lambda p=joint: rf.model(formula, data, priors=p), message, rf.PriorError)
     alternatives = set(rf.fit(formula, data, draws=1000, seed=1).sensitivity(draws=100).draws)
     assert "variance shares" not in alternatives
     assert "half-Cauchy" in alternatives

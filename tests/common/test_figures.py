@@ -181,8 +181,8 @@ def test_neither_do_those_of_other_figures(name):
 
 def legend(figure):
     """Labels of the figure's legend, in one line each."""
-    (made,) = figure.legends
-    return [" ".join(t.get_text().split("\n")) for t in made.get_texts()]
+    (legend_,) = figure.legends
+    return [" ".join(t.get_text().split("\n")) for t in legend_.get_texts()]
 
 
 def test_what_is_drawn_is_named(sleep, odd):
@@ -197,8 +197,8 @@ def test_what_is_drawn_is_named(sleep, odd):
         "Subject = 308", "Subject = 309", "80% interval"
     ]  # fmt: skip
     line = pd.DataFrame({"Days": [0.0, 9.0]})
-    told = ["predicted mean", "95% interval"]
-    assert legend(sleep.predict(line, groups="marginal").plot()) == told
+    labels = ["predicted mean", "95% interval"]
+    assert legend(sleep.predict(line, groups="marginal").plot()) == labels
     assert legend(odd.predict().plot()) == ["observed", "predicted mean of a row, 95% interval"]
     check = sleep.check(["mean"], seed=1, replications=50).plot()
     assert legend(check) == ["data", "replicated data sets"]
@@ -249,8 +249,8 @@ def test_a_trace_gives_each_level_its_row_unless_they_are_very_many(odd, monkeyp
 
 def test_a_share_of_zero_is_seen_whole():
     data = rf.datasets.load("Dyestuff")
-    made = rf.fit("Yield ~ 1 + (1|Batch)", data, draws=500, seed=1).variance_shares()
-    low, high = made.plot().axes[0].get_xlim()
+    shares = rf.fit("Yield ~ 1 + (1|Batch)", data, draws=500, seed=1).variance_shares()
+    low, high = shares.plot().axes[0].get_xlim()
     assert low < 0 < 1 < high
 
 
@@ -279,6 +279,6 @@ def test_wrapped_text_says_the_same_in_lines_that_are_short(text, width):
 
 
 def test_many_levels_are_counted_where_they_are_not_named():
-    made = rf.fit("y ~ 1 + (1|g)", make_frame(groups=70), draws=1000, seed=1)
-    assert made.plot.effects().axes[0].get_ylabel() == "g (70 levels)"
-    assert made.predict().plot("g").axes[0].get_xlabel() == "g (70 levels)"
+    fit = rf.fit("y ~ 1 + (1|g)", make_frame(groups=70), draws=1000, seed=1)
+    assert fit.plot.effects().axes[0].get_ylabel() == "g (70 levels)"
+    assert fit.predict().plot("g").axes[0].get_xlabel() == "g (70 levels)"

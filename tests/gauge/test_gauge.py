@@ -69,7 +69,7 @@ def test_posterior_against_a_grid(data):
     """Integrate the likelihood of the four sums of squares: independent chi-squares, flat mean."""
     ss, df = squares(data)
     prior = {k: f"halfnorm(scale={s})" for k, s in _SCALES.items()}
-    made = rf.gauge_rr(data, "measurement", "part", "operator", priors=prior, seed=2, draws=8000)
+    result = rf.gauge_rr(data, "measurement", "part", "operator", priors=prior, seed=2, draws=8000)
     grids = {
         "repeatability": np.linspace(0.13, 0.31, 41),
         "interaction": np.linspace(0.0005, 0.25, 60),
@@ -99,8 +99,8 @@ def test_posterior_against_a_grid(data):
         "part-to-part": p,
         "gauge R&R": gauge,
     }
-    draws = made.measures["sd"]
-    ess = made.fit.summary()["ess"].min()
+    draws = result.measures["sd"]
+    ess = result.fit.summary()["ess"].min()
 
     def gap(name, values):
         mean = float((weight * truth[name]).sum())
@@ -109,7 +109,7 @@ def test_posterior_against_a_grid(data):
     for name in truth:
         assert gap(name, draws[name]) < 4.5
     share = float((weight * (gauge / np.sqrt(gauge**2 + p**2) < 0.3)).sum())
-    ours = made.probabilities()["%study variation < 30"]
+    ours = result.probabilities()["%study variation < 30"]
     assert abs(ours - share) < 4.5 * np.sqrt(share * (1 - share) / ess)
     # Negative controls: repeatability left out of the gauge, interaction counted twice.
     assert gap("gauge R&R", draws["reproducibility"]) > 4.5
@@ -148,29 +148,29 @@ def test_the_measures_belong_together(study):
 
 
 def test_one_measurement_of_each_leaves_the_interaction_out(data):
-    made = rf.gauge_rr(data[data["trial"] == 1], "measurement", "part", "operator", seed=1)
-    assert "interaction" not in made.components
-    assert "%tolerance" not in made.measures
-    assert "repeatability holds the interaction" in str(made)
-    np.testing.assert_allclose(made.components["operator"], made.components["reproducibility"])
-    assert len(made.plot().axes) == 6
+    result = rf.gauge_rr(data[data["trial"] == 1], "measurement", "part", "operator", seed=1)
+    assert "interaction" not in result.components
+    assert "%tolerance" not in result.measures
+    assert "repeatability holds the interaction" in str(result)
+    np.testing.assert_allclose(result.components["operator"], result.components["reproducibility"])
+    assert len(result.plot().axes) == 6
 
 
 def test_units_do_not_matter(data, study):
     thousand = data.assign(measurement=5e4 + 1000 * data["measurement"])
-    made = rf.gauge_rr(thousand, "measurement", "part", "operator", tolerance=8000.0, seed=1)
+    result = rf.gauge_rr(thousand, "measurement", "part", "operator", tolerance=8000.0, seed=1)
     np.testing.assert_allclose(
-        made.table().loc["%tolerance"], study.table().loc["%tolerance"], rtol=1e-4
+        result.table().loc["%tolerance"], study.table().loc["%tolerance"], rtol=1e-4
     )
 
 
 def test_odd_column_names_and_missing_cells(data):
     odd = data.rename(columns={"measurement": "y (mm)", "part": "value", "operator": "who/where"})
     odd = odd.drop(index=[3, 40, 70])
-    made = rf.gauge_rr(odd, "y (mm)", "value", "who/where", seed=1)
-    assert made.fit.source.model.design.N == 87
-    assert "y (mm)" in str(made)
-    assert len(made.plot().axes) == 6
+    result = rf.gauge_rr(odd, "y (mm)", "value", "who/where", seed=1)
+    assert result.fit.source.model.design.N == 87
+    assert "y (mm)" in str(result)
+    assert len(result.plot().axes) == 6
 
 
 def test_the_fit_has_the_users_names(data):
@@ -198,8 +198,8 @@ def test_any_column_names_go_through(name, data, expected):
     columns = ["measurement", "part", "operator"]
     for i, column in enumerate(columns):
         named = [*columns[:i], name, *columns[i + 1 :]]
-        made = rf.gauge_rr(data.rename(columns={column: name}), *named, seed=1, draws=1000)
-        pd.testing.assert_frame_equal(made.table(), expected)
+        result = rf.gauge_rr(data.rename(columns={column: name}), *named, seed=1, draws=1000)
+        pd.testing.assert_frame_equal(result.table(), expected)
 
 
 def test_figure(study):
@@ -259,16 +259,16 @@ def test_control_chart_constants(n, d2, d3):
     ],
 )
 def test_bad_input_is_one_line(data, change, options, error, text):
-    given = {"value": "measurement", "part": "part", "operator": "operator", **options}
+    arguments = {"value": "measurement", "part": "part", "operator": "operator", **options}
     with pytest.raises(error, match=text) as caught:
-        rf.gauge_rr(data if change is None else change(data), **given)
+        rf.gauge_rr(data if change is None else change(data), **arguments)
     assert "\n" not in str(caught.value)
 
 
 def test_one_operator_goes_on_under_a_stated_prior(data):
     alone = data[data["operator"] == "A"]
     with pytest.warns(rf.IdentifiabilityWarning):
-        made = rf.gauge_rr(
+        result = rf.gauge_rr(
             alone,
             "measurement",
             "part",
@@ -276,11 +276,11 @@ def test_one_operator_goes_on_under_a_stated_prior(data):
             priors={"operator": "halfnorm(scale=0.2)"},
             seed=1,
         )
-    assert made.table().loc[("sd", "operator"), "median"] == pytest.approx(0.2 * 0.6745, rel=0.1)
+    assert result.table().loc[("sd", "operator"), "median"] == pytest.approx(0.2 * 0.6745, rel=0.1)
 
 
 def test_missing_measurements_are_left_out_and_told(data):
     holed = data.assign(measurement=data["measurement"].where(data.index != 5))
     with pytest.warns(rf.MissingRowsWarning, match="1 of 90"):
-        made = rf.gauge_rr(holed, "measurement", "part", "operator", seed=1)
-    assert isinstance(made.probabilities(), pd.Series)
+        result = rf.gauge_rr(holed, "measurement", "part", "operator", seed=1)
+    assert isinstance(result.probabilities(), pd.Series)

@@ -181,23 +181,27 @@ def test_simulated_statistics_have_the_distributions_of_rows():
 
 def test_measures_of_a_known_posterior():
     """sigma known, ratio normal on the logarithm: every measure in closed form."""
-    rho = np.linspace(-6, 6, 4001) * 0.5 + 1.0
-    weight = stats.norm.pdf(rho, 1.0, 0.5)[:, None]
+    log_ratio = np.linspace(-6, 6, 4001) * 0.5 + 1.0
+    weight = stats.norm.pdf(log_ratio, 1.0, 0.5)[:, None]
     weight /= weight.sum()
-    tau = np.zeros_like(weight)
-    line = build_log_linear(rho[None], stats.norm.logpdf(rho, 1.0, 0.5)[None], tails=True)
-    made = Posterior(line, rho, tau, weight, 0.7, np.full_like(weight, 0.4), 3, -2.0)
+    log_sigma = np.zeros_like(weight)
+    line = build_log_linear(
+        log_ratio[None], stats.norm.logpdf(log_ratio, 1.0, 0.5)[None], tails=True
+    )
+    posterior = Posterior(
+        line, log_ratio, log_sigma, weight, 0.7, np.full_like(weight, 0.4), 3, -2.0
+    )
     z = stats.norm.ppf(0.975)
     ends = 1 / (1 + np.exp(-(1.0 + 0.5 * z * np.array([-1, 1]))))
-    assert goals.icc_width(0.2).measure(made) == pytest.approx(ends[1] - ends[0], rel=1e-4)
-    assert goals.mean_width(1).measure(made) == pytest.approx(2 * z * 0.4, rel=1e-5)
-    assert goals.slope_sign(0.9).measure(made) == pytest.approx(stats.norm.cdf(-0.7 / 0.4))
+    assert goals.icc_width(0.2).measure(posterior) == pytest.approx(ends[1] - ends[0], rel=1e-4)
+    assert goals.mean_width(1).measure(posterior) == pytest.approx(2 * z * 0.4, rel=1e-5)
+    assert goals.slope_sign(0.9).measure(posterior) == pytest.approx(stats.norm.cdf(-0.7 / 0.4))
     share = np.sinh(0.25 * z)  # of a lognormal SD with log SD 0.25
-    assert goals.sd_within(0.2).measure(made) == pytest.approx(share, rel=1e-4)
+    assert goals.sd_within(0.2).measure(posterior) == pytest.approx(share, rel=1e-4)
     bound = 3 * np.exp(1.0 + 0.5 * stats.norm.ppf(0.1))
-    assert goals.reliability(0.8).measure(made) == pytest.approx(bound / (1 + bound), rel=1e-4)
+    assert goals.reliability(0.8).measure(posterior) == pytest.approx(bound / (1 + bound), rel=1e-4)
     even, sd = np.array([[0.5], [0.5]]), np.array([[1.0], [3.0]])
-    mixed = Posterior(line, rho[:2], tau[:2], even, 0.0, sd, 2, 0.0)
+    mixed = Posterior(line, log_ratio[:2], log_sigma[:2], even, 0.0, sd, 2, 0.0)
     half = goals.mean_width(1, prob=0.9).measure(mixed) / 2
     assert stats.norm.cdf(half) / 2 + stats.norm.cdf(half / 3) / 2 == pytest.approx(0.95, abs=1e-6)
 

@@ -144,10 +144,8 @@ def calibrate(
         warmup = _WARMUP[start].get(method, 500)
     warmup = whole_number("warmup", warmup, 0)
     simulations, draws = whole_number("simulations", simulations), whole_number("draws", draws)
-    processes, error_rate = (
-        whole_number("processes", processes),
-        share("error_rate", error_rate, 0.01),
-    )
+    processes = whole_number("processes", processes)
+    error_rate = share("error_rate", error_rate, 0.01)
     if file is not None:
         file = file_path("file", file, "calibration.npz")
     if start == "truth":

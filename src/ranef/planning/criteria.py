@@ -189,15 +189,15 @@ def _mixture_width(sd: Array, weight: Array, prob: float) -> float:
     """Width of the interval of a mixture of normals with one mean."""
     keep = weight > 1e-9
     sd, weight = sd[keep], weight[keep] / weight[keep].sum()
-    goal = (1 + prob) / 2
-    least = float(ndtri(goal) * sd.min())
-    half = float(ndtri(goal) * (weight @ sd))
+    upper = (1 + prob) / 2
+    least = float(ndtri(upper) * sd.min())
+    half = float(ndtri(upper) * (weight @ sd))
     # Newton: the distribution function is concave above the mean, so after one step every iterate
     # lies below the root, and they rise to it.
     for _ in range(50):
-        short = goal - float(weight @ ndtr(half / sd))
-        slope = float(weight @ (np.exp(-0.5 * (half / sd) ** 2) / sd)) / np.sqrt(2 * np.pi)
-        half, before = max(half + short / slope, least), half
+        short = upper - float(weight @ ndtr(half / sd))
+        density = float(weight @ (np.exp(-0.5 * (half / sd) ** 2) / sd)) / np.sqrt(2 * np.pi)
+        half, before = max(half + short / density, least), half
         if abs(half - before) < 1e-7 * half:
             break
     return 2 * half
