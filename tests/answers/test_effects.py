@@ -180,7 +180,7 @@ def test_quantiles_of_mixtures_solve_their_equation():
 
 def test_raw_estimates_are_least_squares_within_levels(sleep):
     data = rf.datasets.load("sleepstudy")
-    raw = raw_effects(sleep.draws, sleep.source)
+    raw = raw_effects(sleep)
     means = sleep.summary()["mean"]
     for i, (_, rows) in enumerate(data.groupby("Subject")):
         slope, constant = np.polyfit(rows["Days"], rows["Reaction"], 1)
@@ -199,7 +199,7 @@ def test_raw_estimates_leave_out_what_rows_do_not_tell():
     data = rf.datasets.load("sleepstudy")
     data = data.drop(data.index[(data["Subject"].astype(str) == "309") & (data["Days"] > 0)])
     fit = rf.fit("Reaction ~ Days + (Days|Subject)", data, seed=1)
-    raw = raw_effects(fit.draws, fit.source)
+    raw = raw_effects(fit)
     assert np.flatnonzero(np.isnan(raw["Days|Subject"])).tolist() == [1]
     assert np.isfinite(fit.effects()["2.5%"]).all()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ranef.formula.fixed_effects import FixedTerm
     from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
 __all__ = ["Combinations", "contrast", "marginal_means"]
 
@@ -134,16 +134,33 @@ class Combinations:
     __repr__ = __str__
 
 
-def contrast(posterior: PosteriorDraws, weights: Mapping[str, Any], prob: float) -> Combinations:
-    """Combine coefficients; see `ranef.Fit.contrast`.
+def contrast(fit: Posterior, weights: Mapping[str, Any], prob: float = 0.95) -> Combinations:
+    """Posterior of linear combinations of coefficients.
+
+    Parameters
+    ----------
+    weights
+        Weight by coefficient, `{"f[b]": 1, "f[c]": -1}`, or several such by a name of yours.
+    prob
+        Probability of the equal-tailed interval.
+
+    Returns
+    -------
+    ranef.answers.contrasts.Combinations
+        With `.table()`, `.plot()` and `.pairs()`.
 
     Raises
     ------
     DataError
         If a name is no coefficient, a weight no number, or prob not between 0 and 1.
+
+    Notes
+    -----
+    Given the variance parameters coefficients are normal, so tables mix one normal for each
+    draw of those; where that takes more than seconds, they come from the stored draws.
     """
     check_prob(prob)
-    model = posterior.target.model
+    model = fit.source.model
     if not isinstance(weights, Mapping) or not weights:
         raise DataError(
             f"A contrast is {brief(weights)}; weights by coefficient are expected, e.g. "
@@ -164,7 +181,7 @@ def contrast(posterior: PosteriorDraws, weights: Mapping[str, Any], prob: float)
                 )
             row[known[name]] += number(f"The weight of {name!r}", weight)
     labels = tuple(str(k) for k in several)
-    center, root = _coefficients(posterior)
+    center, root = _coefficients(fit.posterior_draws)
     response = model.spec.formula.response_name
     return Combinations(
         labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
@@ -172,23 +189,43 @@ def contrast(posterior: PosteriorDraws, weights: Mapping[str, Any], prob: float)
 
 
 def marginal_means(
-    posterior: PosteriorDraws,
-    source: Source,
+    fit: Posterior,
     names: str | Sequence[str],
-    at: Mapping[str, Any] | None,
-    prob: float,
+    at: Mapping[str, Any] | None = None,
+    prob: float = 0.95,
 ) -> Combinations:
-    """Average predictions over a grid of levels; see `ranef.Fit.marginal_means`.
+    """Mean response by level of a factor, all else balanced (estimated marginal means).
+
+    Parameters
+    ----------
+    names
+        A factor among the fixed effects, or several for their combinations.
+    at
+        Values at which other columns are held, `{"age": 40, "sex": "f"}`. Otherwise covariates
+        are at their mean over rows and other factors' levels weigh equally.
+    prob
+        Probability of the equal-tailed interval.
+
+    Returns
+    -------
+    ranef.answers.contrasts.Combinations
+        With `.table()`, `.plot()`, and `.pairs()` for the differences.
 
     Raises
     ------
     DataError
-        If a name is no factor of the fixed part, a value in `at` does not fit its column, or prob
-        is not between 0 and 1.
+        If a name is no factor of the fixed part, a value does not fit its column, or prob is
+        not between 0 and 1.
+
+    Notes
+    -----
+    Searle, Speed and Milliken (1980), The American Statistician 34; as R's emmeans. Group
+    effects are at their mean, zero; offsets at their mean over rows.
     """
     import pandas as pd
 
     check_prob(prob)
+    source = fit.source
     fixed = FixedPart(source)
     wanted = [names] if isinstance(names, str) else names_list("names", names, "['f']")
     if not wanted or len(set(wanted)) < len(wanted):
@@ -241,7 +278,7 @@ def marginal_means(
     labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
     offset = source.rows.offset
     constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
-    center, root = _coefficients(posterior)
+    center, root = _coefficients(fit.posterior_draws)
     title, response = ", ".join(wanted), source.model.spec.formula.response_name
     return Combinations(labels, weights, constant, center, root, prob, title, response)
 

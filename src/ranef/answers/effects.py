@@ -2,71 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.answers.level_posterior import differences, highest, levels_given, places
-from ranef.common.arguments import brief, is_number
+from ranef.answers.level_posterior import chance_highest, differences, levels_given, places
+from ranef.common.arguments import brief, generator, is_number
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
 from ranef.posterior.summary import check_prob, effects_table, percent
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
+    from ranef.common.array_types import Seed
     from ranef.posterior.draws import PosteriorDraws
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["Question", "answer_effects"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of the group effects; see `ranef.Fit.effects`."""
-
-    name: str | None
-    prob: float
-    threshold: float | None
-    compare: tuple[str, str] | None
-    highest: bool
-    rng: np.random.Generator
+__all__ = ["effects"]
 
 
-def answer_effects(tree: xr.DataTree, posterior: PosteriorDraws, asked: Question) -> pd.DataFrame:
-    """Tabulate effects with what was asked of them.
+def effects(
+    fit: Posterior,
+    name: str | None = None,
+    prob: float | None = 0.95,
+    threshold: float | None = None,
+    compare: tuple[str, str] | None = None,
+    *,
+    highest: bool = False,
+    seed: Seed = 0,
+) -> pd.DataFrame:
+    """Posterior of the group effects: mean, sd, interval, and probabilities on request.
 
     Parameters
     ----------
-    tree
-        Labelled draws.
-    posterior
-        The same draws as arrays.
-    asked
-        Which columns to add.
+    name
+        One effect, such as `"Days|Subject"`; None for all.
+    prob
+        Probability of the equal-tailed interval; None for mean and sd alone, as the fit keeps
+        them.
+    threshold
+        Adds `P(> threshold)`, the probability that a level's effect is above it.
+    compare
+        Two levels. The table is then of their difference, one row for each effect: mean, sd,
+        interval, and the probability that it is above zero (or above threshold).
+    highest
+        Adds `P(highest)`, the probability that a level has the highest effect of all. It is
+        counted over joint draws, so its Monte Carlo error is `sqrt(p (1 - p) / ESS)`.
+    seed
+        For `highest`, and for `compare` with several grouping factors, which need joint draws;
+        fixed, so that the same question gets the same answer.
 
     Returns
     -------
     pandas.DataFrame
-        As `ranef.Fit.effects` describes.
+        One row per level, in units of the response (per unit of x for a slope).
 
     Raises
     ------
     DataError
-        If there is no such effect or level, a threshold is no number, or prob is not between 0 and
-        1.
+        If there is no such effect or level, or prob is not between 0 and 1.
+
+    Notes
+    -----
+    Given the variance parameters an effect is normal, coefficients integrated out, so its
+    posterior is the average of one normal for each draw of the variance parameters. Interval
+    and probability are those of that mixture, found without draws of effects; what Monte Carlo
+    error remains is that of the few variance parameters. Large designs use every k-th draw.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> list(fit.effects(threshold=0).columns)
+    ['mean', 'sd', '2.5%', '97.5%', 'P(> 0)']
     """
-    low, high = check_prob(asked.prob)
-    table = effects_table(tree, asked.name)
-    threshold = asked.threshold
+    table = effects_table(fit.draws, name)
+    if prob is None:
+        return table
+    rng, (low, high) = generator(seed), check_prob(prob)
     if threshold is not None and not (is_number(threshold) and np.isfinite(threshold)):
         raise DataError(
             f"threshold is {brief(threshold)}; a number in units of the effect is expected."
         )
-    names = [n for n in places(posterior) if asked.name in (None, n)]
-    if asked.compare is not None:
-        return _compared(posterior, names, asked)
+    posterior = fit.posterior_draws
+    names = [n for n in places(posterior) if name in (None, n)]
+    if compare is not None:
+        above = 0.0 if threshold is None else float(threshold)
+        return _compared(posterior, names, compare, above, prob, rng)
     given = levels_given(posterior, names)
     ends = [mixtures.quantiles(*given[n], (low, high)) for n in names]
     table[percent(low)] = np.concatenate([e[0] for e in ends])
@@ -74,23 +97,29 @@ def answer_effects(tree: xr.DataTree, posterior: PosteriorDraws, asked: Question
     if threshold is not None:
         over = [mixtures.above(*given[n], float(threshold)) for n in names]
         table[f"P(> {threshold:g})"] = np.concatenate(over)
-    if asked.highest:
-        counted = [highest(posterior, n, asked.rng) for n in names]
+    if highest:
+        counted = [chance_highest(posterior, n, rng) for n in names]
         table["P(highest)"] = np.concatenate(counted)
     return table
 
 
-def _compared(posterior: PosteriorDraws, names: list[str], asked: Question) -> pd.DataFrame:
+def _compared(
+    posterior: PosteriorDraws,
+    names: list[str],
+    pair: object,
+    above: float,
+    prob: float,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
     """Tabulate the difference of two levels, one row for each effect that has both."""
     import pandas as pd
 
-    pair, model = asked.compare, posterior.target.model
+    model = posterior.target.model
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(
             f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
         )
-    low, high = check_prob(asked.prob)
-    above = 0.0 if asked.threshold is None else float(asked.threshold)
+    low, high = check_prob(prob)
     where = places(posterior)
     rows = {}
     wanted = [str(level) for level in pair]
@@ -108,7 +137,7 @@ def _compared(posterior: PosteriorDraws, names: list[str], asked: Question) -> p
         if missing:
             continue
         first, second = (levels.index(level) for level in wanted)
-        parts = differences(posterior, name, first, second, asked.rng)
+        parts = differences(posterior, name, first, second, rng)
         mean, sd = (a[:, None] for a in parts)
         middle, spread = mixtures.moments(mean, sd)
         ends = mixtures.quantiles(mean, sd, (low, high))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ranef.common.budget import Budget
     from ranef.posterior.draws import PosteriorDraws
 
-__all__ = ["differences", "highest", "joint_draws", "levels_given", "places", "usable"]
+__all__ = ["chance_highest", "differences", "joint_draws", "levels_given", "places", "usable"]
 
 
 def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
@@ -106,7 +106,7 @@ def differences(
     return mean, np.sqrt(variance)
 
 
-def highest(posterior: PosteriorDraws, name: str, rng: np.random.Generator) -> Array:
+def chance_highest(posterior: PosteriorDraws, name: str, rng: np.random.Generator) -> Array:
     """Probability of each level of having the highest effect, counted over joint draws.
 
     Parameters

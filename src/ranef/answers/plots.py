@@ -14,12 +14,11 @@ from ranef.errors import DataError, nearest
 from ranef.posterior.summary import effects_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    import xarray as xr
     from matplotlib.figure import Figure
 
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
 __all__ = ["FitPlots", "figure_of"]
 
@@ -34,15 +33,12 @@ class FitPlots:
 
     Parameters
     ----------
-    tree
-        Labelled draws.
-    source
-        Gives model and rows, which only some plots need.
+    fit
+        What to show.
     """
 
-    def __init__(self, tree: xr.DataTree, source: Callable[[], Source]) -> None:
-        self._tree = tree
-        self._source = source
+    def __init__(self, fit: Posterior) -> None:
+        self._fit, self._tree = fit, fit.draws
 
     def _parameters(self) -> list[str]:
         """Every variable but the group effects."""
@@ -197,11 +193,10 @@ class FitPlots:
         DataError
             If there is no such effect.
         """
-        source = self._source()
-        names = [n for term in source.model.parameters.terms for n in term.names]
+        names = [n for term in self._fit.source.model.parameters.terms for n in term.names]
         name = names[0] if name is None else name
         table = effects_table(self._tree, name)
-        raw = raw_effects(self._tree, source)[name]
+        raw = raw_effects(self._fit)[name]
         figure, (axis,) = panels(size=(5.4, 5.2))
         axis.axline((0, 0), slope=1, color="0.4", linewidth=1, label="no shrinkage")
         axis.axhline(0, color="0.4", linewidth=1, linestyle=":", label="complete pooling")

@@ -11,23 +11,19 @@ from ranef.posterior.draws import read_coefficients
 from ranef.posterior.summary import effects_table
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from ranef.common.array_types import Array
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
 __all__ = ["raw_effects"]
 
 
-def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
+def raw_effects(fit: Posterior) -> dict[str, Array]:
     """Estimate every effect from its own level's rows.
 
     Parameters
     ----------
-    tree
-        Labelled draws, for the posterior means.
-    source
-        Model and rows.
+    fit
+        Posterior means, model and rows.
 
     Returns
     -------
@@ -36,8 +32,8 @@ def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
         factors' effects at their posterior means, on the columns of one factor's terms. NaN where
         a level's rows do not determine them.
     """
-    model, rows = source.model, source.rows
-    beta = read_coefficients(tree, model).mean(axis=0)
+    model, rows = fit.source.model, fit.source.rows
+    beta = read_coefficients(fit.draws, model).mean(axis=0)
     weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights
     parts: dict[int, Array] = {}
     stacked: dict[int, tuple[list[str], list[Array]]] = {}
@@ -46,7 +42,7 @@ def raw_effects(tree: xr.DataTree, source: Source) -> dict[str, Array]:
         names, values = stacked.setdefault(term.factor, ([], []))
         for name, column in zip(term.names, term_columns(model, rows, term), strict=True):
             z = np.ones(len(codes)) if column is None else column
-            effect = effects_table(tree, name)["mean"].to_numpy()
+            effect = effects_table(fit.draws, name)["mean"].to_numpy()
             parts[term.factor] = parts.get(term.factor, np.zeros(len(codes))) + effect[codes] * z
             names.append(name)
             values.append(z)

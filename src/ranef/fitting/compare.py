@@ -168,8 +168,8 @@ def bayes_factor(a: Fit, b: Fit) -> BayesFactor:
             raise DataError(f"{name} is a {type(fit).__name__}; a fit is expected.")
     _same_responses("a", a, "b", b)
     _proper_but_common(a, b)
-    first = recorded_mass(a.draws, a.source.model)
-    second = recorded_mass(b.draws, b.source.model)
+    first = recorded_mass(a)
+    second = recorded_mass(b)
     return BayesFactor(
         (a.source.model.spec.formula.text, b.source.model.spec.formula.text),
         first.value - second.value,

@@ -22,10 +22,10 @@ from ranef.formula.parse import canonical_label
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from matplotlib.figure import Figure
 
     from ranef.mixed_model.model import ModelSpec
+    from ranef.posterior.posterior import Posterior
 
 __all__ = ["NoGroupEffect", "no_group_effect"]
 
@@ -93,20 +93,16 @@ class NoGroupEffect:
 
 
 def no_group_effect(
-    tree: xr.DataTree, model: ModelSpec, term: str | None = None, prior_probability: float = 0.5
+    fit: Posterior, term: str | None = None, *, prior_probability: float = 0.5
 ) -> NoGroupEffect:
-    """Compare a model with the same model without one of its group terms.
+    """Probability that a group term is not there, and its Bayes factor.
 
     Parameters
     ----------
-    tree
-        Labelled draws.
-    model
-        The model that was fitted.
     term
-        The term as in the formula, `"1|Batch"`; None where there is one.
+        The term as in the formula, such as `"1|Batch"`; None where there is one.
     prior_probability
-        Of no effect.
+        Of no effect, before the data.
 
     Returns
     -------
@@ -115,10 +111,19 @@ def no_group_effect(
     Raises
     ------
     DataError
-        If there is no such term, or the prior probability is none.
+        If there is no such term, or the prior probability is not between 0 and 1.
     PriorError
-        If the prior on the term's own SDs is improper, or on shares of a total variance.
+        If the prior on the term's own SD is improper, or on shares of a total variance. Flat
+        priors on coefficients, or on the residual SD, stand in both models and cancel.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> round(fit.no_group_effect("1|Batch").probability, 3)
+    0.11
     """
+    model = fit.source.model
     label = _term(model, term)
     prior_probability = share("prior_probability", prior_probability, 0.5)
     parameters = model.parameters
@@ -138,7 +143,7 @@ def no_group_effect(
     kept = tuple(t for t in parameters.terms if t.label != label)
     # Columns of the factor stay in the design; without a term their SDs are zero.
     without = log_mass(replace(model, parameters=replace(parameters, terms=kept)))
-    whole = recorded_mass(tree, model)
+    whole = recorded_mass(fit)
     log_value = without.value - whole.value
     return NoGroupEffect(
         term=label,

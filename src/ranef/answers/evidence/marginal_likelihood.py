@@ -23,10 +23,10 @@ from ranef.samplers.sample import SamplerSettings
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
 
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
+    from ranef.posterior.posterior import Posterior
 
 __all__ = [
     "LogMarginalLikelihood",
@@ -114,27 +114,30 @@ def _rounded(value: float, error: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalLikelihood:
-    """The log marginal likelihood of a fit.
-
-    Parameters
-    ----------
-    tree
-        Labelled draws.
-    model
-        The model that was fitted.
+def log_marginal_likelihood(fit: Posterior) -> LogMarginalLikelihood:
+    """Log density of the data with all parameters integrated over their priors.
 
     Returns
     -------
     LogMarginalLikelihood
+        `float()` of it is the value in nats; `.error` its error: of the quadrature for one
+        grouping factor with random intercepts, of importance sampling else. For draws by Gibbs
+        or NUTS it is computed anew, as it does not come from their draws.
 
     Raises
     ------
     PriorError
-        If a prior is improper; all such priors are named.
-    RanefError
-        If importance sampling does not cover the posterior.
+        If a prior is improper, as the default flat ones on coefficients are.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1,
+    ...              priors={"Intercept": "norm(1500, 100)"})
+    >>> round(float(fit.log_marginal_likelihood()), 3)
+    -168.558
     """
+    model = fit.source.model
     improper = model.improper()
     if improper:
         raise PriorError(
@@ -143,7 +146,7 @@ def log_marginal_likelihood(tree: xr.DataTree, model: ModelSpec) -> LogMarginalL
             f"priors={{{next(iter(improper))!r}: {_example(next(iter(improper)), model)!r}}}.",
             parameters=tuple(improper),
         )
-    mass = recorded_mass(tree, model)
+    mass = recorded_mass(fit)
     return LogMarginalLikelihood(mass.value, mass.error, mass.pareto_k, model.spec.formula.text)
 
 
@@ -152,12 +155,12 @@ def _example(name: str, model: ModelSpec) -> str:
     return "norm(0, 100)" if name in model.names else "half_t(50)"
 
 
-def recorded_mass(tree: xr.DataTree, model: ModelSpec) -> Mass:
+def recorded_mass(fit: Posterior) -> Mass:
     """What the exact sampler recorded; computed anew for draws of other samplers."""
-    attrs = tree.attrs
+    attrs, model = fit.draws.attrs, fit.source.model
     if "log_mass" not in attrs:
         return log_mass(model)
-    weights = tree["sample_stats"]["log_weight"].to_numpy().ravel()
+    weights = fit.draws["sample_stats"]["log_weight"].to_numpy().ravel()
     k = None if model.random_intercept else pareto_k(weights)
     return _trusted(Mass(float(attrs["log_mass"]), float(attrs["log_mass_error"]), k))
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.likelihood.posterior import MarginalPosterior
     from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["bridge", "leave_one_out"]
+__all__ = ["bridge", "loo"]
 
 # Fewer draws than this have no tail of weights to smooth.
 _FEWEST = 100
@@ -44,47 +44,64 @@ _REFIT = 4000
 _BRIDGE = 1000
 
 
-def leave_one_out(
-    posterior: PosteriorDraws,
-    source: Source,
+def loo(
+    fit: Posterior,
     unit: str = "row",
     *,
     draws: int | None = None,
     refit: bool = True,
     seed: Seed = 0,
 ) -> Any:
-    """Expected log predictive density of rows or groups, each given all others.
+    """Predict each row, or each group, from all others: leave-one-out cross-validation.
 
     Parameters
     ----------
-    posterior
-        The draws.
-    source
-        The model and its rows.
     unit
-        `"row"`, `"group"`, or the name of a grouping factor.
+        What is left out at a time: `"row"`, `"group"` (all rows of a level of the one grouping
+        factor), or the name of a grouping factor where there are several.
     draws
-        How many of the draws to use, evenly spaced; None for as many as a minute and 320 MB allow.
+        How many draws to use, evenly spaced; by default as many as a minute and 320 MB allow.
     refit
-        Whether to fit again without each case whose Pareto k-hat is too large, where all these
-        fits take two minutes at most by a count of operations.
+        Fit again without each case that moves the variance parameters too far for importance
+        weights (Pareto k-hat above ArviZ's limit, 0.7 or less with few draws), so that draws
+        with it and without it are at hand. Where that would take more than two minutes, or with
+        False, the estimate stays and a warning names the cases.
     seed
         For those fits.
 
     Returns
     -------
     arviz_stats.ELPDData
+        `elpd`, the sum of log predictive densities in nats, with `se`; `elpd_i` by case; `p`,
+        the effective number of parameters; `pareto_k`, zero where the case was refitted.
+        `ranef.compare` and every ArviZ function take it.
 
     Raises
     ------
-    DataError, ImproperPosteriorError
-        See `Fit.loo`.
+    DataError
+        If there is no such unit, or leaving it out would take too long or too much memory.
+    ImproperPosteriorError
+        If a flat coefficient is determined by what is left out alone.
 
     Warns
     -----
     ReliabilityWarning
-        With the cases whose Pareto k-hat is too large, where they are not refitted.
+        Where Pareto k-hat is too large and the case was not refitted.
+
+    Notes
+    -----
+    Given the variance parameters the density of what is left out has a closed form, so only
+    these few parameters need importance weights. For rows, `p` counts coefficients and effects
+    too, as ArviZ counts them; for groups, what a further group with the same rows tells.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> len(fit.loo().elpd_i), len(fit.loo("group").elpd_i)
+    (30, 6)
     """
+    source, posterior = fit.source, fit.posterior_draws
     rows, model, rng = source.rows, source.model, generator(seed)
     units = units_of(rows, unit)
     refuse_undetermined(rows, model, units)

@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, IntArray, Seed
     from ranef.formula.rows import Rows
-    from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["PredictiveCheck", "check_fit", "group_statistics"]
+__all__ = ["PredictiveCheck", "check", "group_statistics"]
 
 Statistic = Callable[[Any], Any]
 # Data sets kept for the picture, and rows shown of each.
@@ -164,34 +163,60 @@ class PredictiveCheck:
     __repr__ = __str__
 
 
-def check_fit(
-    drawn: PosteriorDraws,
-    source: Source,
-    statistics: Sequence[str] | Mapping[str, Statistic] | None = None,
+def check(
+    fit: Posterior,
+    statistics: Sequence[str] | Mapping[str, Callable[[Any], Any]] | None = None,
     *,
     groups: Literal["conditional", "new"] = "conditional",
     replications: int = 1000,
     interval: float = 0.95,
     seed: Seed = None,
 ) -> PredictiveCheck:
-    """Check a fit by replicated data; `ranef.Fit.check` tells what each argument does.
+    """Posterior predictive check, whether the model would give data like these.
 
     Parameters
     ----------
-    drawn
-        The posterior draws.
-    source
-        Model and rows.
-    statistics, groups, replications, interval, seed
-        As in `ranef.Fit.check`.
+    statistics
+        Names out of `"mean"`, `"sd"`, `"min"`, `"max"`, `"between_sd"` (SD of the group means),
+        `"within_sd"` (pooled), `"icc"` (intraclass correlation by analysis of variance; with
+        several factors `"icc[g]"` and so on); or functions by name, each from the response,
+        shape (N,), to a number. Default: all of the names.
+    groups
+        `"conditional"`: the same groups measured again. `"new"`: other groups, which also tests
+        the distribution of the group effects.
+    replications
+        Number of replicated data sets, at most one for each draw.
+    interval
+        Probability of the table's intervals.
+    seed
+        For the same replicated data again.
 
     Returns
     -------
     PredictiveCheck
+        `.table()` with p-values, `.plot()` with densities and statistics.
+
+    Raises
+    ------
+    DataError
+        If a statistic is unknown or gives no number.
+
+    Notes
+    -----
+    These p-values are no tests at a level: data are used twice, so for statistics that the
+    model fits, such as the mean, they crowd around a half.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> fit.check(["max", "icc"], seed=1).names
+    ('max', 'icc')
     """
     choice("groups", groups, ("conditional", "new"))
     replications = whole_number("replications", replications)
     interval, rng = share("interval", interval), generator(seed)
+    source, drawn = fit.source, fit.posterior_draws
     chosen = _choose(statistics, source.rows)
     if not chosen:
         raise DataError("statistics is empty; at least one is expected, e.g. ['max'].")

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array, Seed
     from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["Prediction", "predict_rows"]
+__all__ = ["Prediction", "fitted", "predict"]
 
 # Rows that are printed; lines, and lines with bands, that a picture draws.
 _PRINTED = 12
@@ -229,35 +229,73 @@ class Prediction:
     __repr__ = __str__
 
 
-def predict_rows(
-    drawn: PosteriorDraws,
-    source: Source,
+def predict(
+    fit: Posterior,
     new: Any = None,
-    *,
     kind: Kind = "mean",
     groups: Groups = "conditional",
     interval: float = 0.95,
+    *,
     seed: Seed = None,
     draws: bool = False,
 ) -> Prediction:
-    """Predict rows from posterior draws; `ranef.Fit.predict` tells what each argument does.
+    """Predict rows, of the data or new ones, in the units of the formula's left side.
+
+    A formula `log(y) ~ …` gives predictions of log(y).
 
     Parameters
     ----------
-    drawn
-        The posterior draws.
-    source
-        Model and rows.
-    new, kind, groups, interval, seed, draws
-        As in `ranef.Fit.predict`.
+    new
+        A table as in `fit`; None predicts the complete rows of the data. Transforms such as
+        `scale(x)` and `poly(x, 2)` keep what they learnt from the data. A missing column or
+        value, or a level of a fixed-effect factor that the data had not, is an error.
+    kind
+        `"mean"`: the expected value of a row, offset + X beta + Z b. `"response"`: a new
+        observation there, with its residual. Where the fit has `weights` or `se`, new rows need
+        that column for their residual SD.
+    groups
+        `"conditional"`: every group has its own effects; a group that the data had not is an
+        error. `"new"`: such a group gets new effects from its term's covariance, the same for
+        all its rows, and groups of the data keep theirs. `"marginal"`: the population;
+        grouping columns are not read. Its mean is X beta, effects at zero; its response adds
+        the variance of effects and residual, as of a row from a group never seen.
+    interval
+        Probability of the equal-tailed interval.
+    seed
+        For `draws=True`, and for models with several grouping factors, whose effects are drawn.
+    draws
+        Keep joint draws too, `Prediction.draws`, shape (draws, rows): rows of one group, known
+        or new, move together; with `"marginal"` every row is a group of its own.
 
     Returns
     -------
     Prediction
+        `.table()`, `.plot()`, `.draws`; printed, the first rows.
+
+    Raises
+    ------
+    DataError
+        If the rows cannot be read as the data were, or an argument is unknown.
+
+    Notes
+    -----
+    Mean, SD and interval of a row are those of a mixture of normals over the draws of the
+    variance parameters, coefficients and effects integrated out (Rao–Blackwell), so with one
+    grouping factor the table involves no further random numbers. With several factors the
+    effects of known groups, and coefficients, are drawn. Where that takes more than some 20
+    seconds, or more than 1e8 numbers, every k-th draw is used, 400 at least.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> fit.predict({"Batch": ["G"]}, groups="new").table().columns.tolist()
+    ['mean', 'sd', 'lower', 'upper']
     """
     for name, value, known in (("kind", kind, Kind), ("groups", groups, Groups)):
         choice(name, value, get_args(known))
     interval, rng = share("interval", interval), generator(seed)
+    source, drawn = fit.source, fit.posterior_draws
     if new is None:
         rows = fitted_rows(source.rows, kind, groups)
     else:
@@ -280,6 +318,25 @@ def predict_rows(
         observed=rows.y,
         draws=joint,
     )
+
+
+def fitted(fit: Posterior, interval: float = 0.95, *, seed: Seed = None) -> pd.DataFrame:
+    """Fitted values: the mean of every row of the data, given its groups' effects.
+
+    Parameters
+    ----------
+    interval
+        Probability of the equal-tailed interval.
+    seed
+        As in `predict`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns mean, sd, lower, upper, one row for each complete row of the data, numbered from
+        0: rows with missing values are left out, as in the fit.
+    """
+    return predict(fit, interval=interval, seed=seed).table()
 
 
 def _summary(

@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ranef.common.array_types import Array, Seed
-    from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["ResidualKind", "Residuals", "fit_residuals", "leave_one_out_pit"]
+__all__ = ["ResidualKind", "Residuals", "leave_one_out_pit", "residuals"]
 
 ResidualKind = Literal["response", "pearson", "pit"]
 # Least share of a row's mean that other rows must tell, for it to be predicted from them.
@@ -133,30 +132,42 @@ class Residuals:
     __repr__ = __str__
 
 
-def fit_residuals(
-    drawn: PosteriorDraws, source: Source, *, kind: ResidualKind = "response", seed: Seed = None
-) -> Residuals:
-    """Compute residuals; `ranef.Fit.residuals` tells what the kinds are.
+def residuals(fit: Posterior, kind: ResidualKind = "response", *, seed: Seed = None) -> Residuals:
+    """Residuals of the rows, given their groups' effects.
 
     Parameters
     ----------
-    drawn
-        The posterior draws.
-    source
-        Model and rows.
-    kind, seed
-        As in `ranef.Fit.residuals`.
+    kind
+        `"response"`: y less the fitted value. `"pearson"`: that in residual SDs of the row.
+        `"pit"`: the probability of less than y in the prediction from all other rows
+        (leave-one-out), uniform where the model is right; NaN for a row that no other row
+        speaks of.
+    seed
+        For models with several grouping factors, whose effects are drawn.
 
     Returns
     -------
     Residuals
+        `.values`, `.table()`, and `.plot()` with a quantile plot.
+
+    Raises
+    ------
+    DataError
+        If the kind is unknown.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> fit.residuals("pit").values.shape
+    (30,)
     """
     choice("kind", kind, get_args(ResidualKind))
-    rng = generator(seed)
+    source, rng = fit.source, generator(seed)
     rows = fitted_rows(source.rows, "response", "conditional")
     y, weights = source.rows.y, rows.weights
     assert weights is not None
-    given = prepare(drawn, rows, rng)
+    given = prepare(fit.posterior_draws, rows, rng)
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
     for part in row_blocks(given, rows, "Residuals"):
         mean, variance = components(given, rows, part)

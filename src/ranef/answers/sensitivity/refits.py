@@ -51,12 +51,11 @@ if TYPE_CHECKING:
     from ranef.cells.cells import Cells
     from ranef.common.array_types import Array, Seed
     from ranef.mixed_model.model import ModelSpec
-    from ranef.posterior.draws import PosteriorDraws
-    from ranef.posterior.source import Source
 
     Quantity = Callable[[Mapping[str, Array]], Array]
+    from ranef.posterior.posterior import Posterior
 
-__all__ = ["FITTED", "Sensitivity", "default_alternatives", "prior_sensitivity"]
+__all__ = ["FITTED", "Sensitivity", "default_alternatives", "sensitivity"]
 
 # Name of the fit's own priors in tables.
 FITTED = "as fitted"
@@ -205,31 +204,61 @@ class Sensitivity:
     __repr__ = __str__
 
 
-def prior_sensitivity(
-    drawn: PosteriorDraws,
-    source: Source,
+def sensitivity(
+    fit: Posterior,
     priors: Mapping[str, Mapping[str, Any]] | None = None,
-    quantities: Sequence[str] | Mapping[str, Quantity] | None = None,
+    quantities: Sequence[str] | Mapping[str, Any] | None = None,
     *,
     prob: float = 0.95,
     draws: int = 4000,
     seed: Seed = None,
     progress: bool = True,
 ) -> Sensitivity:
-    """Refit under other priors and compare; see `ranef.Fit.sensitivity`.
+    """Whether the answers are the data's or the prior's: refits under other priors.
 
     Parameters
     ----------
-    drawn, source
-        The fit's draws, its model and its rows.
-    priors, quantities, prob, draws, seed, progress
-        As in `ranef.Fit.sensitivity`.
+    priors
+        Alternatives by name, each a mapping as `ranef.fit` takes it,
+        `{"sceptical": {"1|g": "half_t(5)"}}`; what it leaves out stays as fitted. Default: the
+        usual priors on all SDs, scaled to the data (half-t, half-Cauchy, exponential, uniform,
+        inverse gamma, uniform variance shares; see
+        `ranef.answers.sensitivity.refits.default_alternatives`).
+    quantities
+        Names of parameters as in `summary`, or functions of their draws by name,
+        `{"ICC": lambda d: d["1|g_sigma"]**2 / (d["1|g_sigma"]**2 + d["sigma"]**2)}`.
+        Default: all parameters.
+    prob
+        Probability of the equal-tailed intervals.
+    draws
+        Independent draws under each alternative.
+    seed
+        Integer or `numpy.random.Generator`.
+    progress
+        Show a bar if it takes more than a second.
 
     Returns
     -------
     Sensitivity
+        `.table()`, `.plot()`, `.verdicts` (one sentence for each quantity), and
+        `.power_scaling`, the sensitivity to powers of prior and likelihood (Kallioinen et al.
+        2024) by arviz-stats.
+
+    Raises
+    ------
+    PriorError, DataError, ImproperPosteriorError
+        If an alternative or a quantity means nothing, or a stated alternative has no proper
+        posterior; one of the default alternatives is then listed as left out.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1|Batch)", rf.datasets.load("Dyestuff"), seed=1)
+    >>> fit.sensitivity(seed=1).verdicts["sigma"].partition(":")[0]
+    "the data's"
     """
     prob, draws, rng = share("prob", prob), whole_number("draws", draws, 100), generator(seed)
+    source, drawn = fit.source, fit.posterior_draws
     cells = compress(source.rows)
     own = source.model.prior_texts()
     given = _check_priors(priors)
