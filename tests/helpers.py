@@ -238,7 +238,7 @@ class Grid:
         tau = self.log_sigma[keep]
         profile = self.target.profile(2 * (self.log_group[keep] - tau))
         mean, root = self.target.coefficient_moments(profile, tau)
-        mean = design.beta_ls + mean @ design.T.T
+        mean = self.target.model.response.beta_ls + mean @ design.T.T
         sd = np.sqrt(np.einsum("nij->ni", (design.T @ root) ** 2))
         out = []
         for j in range(design.p):
@@ -260,7 +260,7 @@ def posterior_grid(model, panels=32, order=7):
         rho, tau = np.broadcast_to(2 * (u - v), shape), np.broadcast_to(v, shape)
         return target.log_density(rho.ravel(), tau.ravel()).reshape(shape) + np.log(2.0)
 
-    total = design.within[-1, -1] + design.count @ design.mean[:, -1] ** 2
+    total = model.response.square + design.count @ model.response.mean**2
     middle = 0.5 * np.log(total / design.N)
     with np.errstate(divide="ignore"):
         bounds = np.log([target.group.support, target.family.sigma.support])

@@ -17,7 +17,7 @@ from frames import make_frame
 from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import FactorLayout, orthonormalize
 from ranef.errors import DataError
-from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.fixed_effects import FixedEffects, FixedTerm
 from ranef.formula.grouping import Factor, GroupColumns
 from ranef.formula.parse import parse_formula
 from ranef.formula.rows import Rows, evaluate
@@ -55,11 +55,16 @@ def cells_of(formula, data):
 
 
 def design_of(formula, data):
+    return coordinates_of(formula, data)[0]
+
+
+def coordinates_of(formula, data):
+    """Design and response."""
     made = columns(formula, data)
     cells = compress(made)
     (factor,) = made.spec.factors
     layout = FactorLayout(factor.name, len(factor.levels), cells.level[0], (0,))
-    return orthonormalize(cells, made.spec.names, (layout,))
+    return orthonormalize(cells, made.spec.fixed.names, (layout,))
 
 
 def target_of(formula, data):
@@ -104,8 +109,7 @@ def test_counts_means_and_within_products_are_those_of_a_plain_loop(rows, interc
     levels = tuple(str(k) for k in range(codes.max() + 1))
     spec = DesignSpec(
         formula=parse_formula(f"y ~ {int(intercept)} + x + (1|g)"),
-        names=names,
-        terms=tuple(FixedTerm(n, (j,)) for j, n in enumerate(names)),
+        fixed=FixedEffects(names, tuple(FixedTerm(n, (j,)) for j, n in enumerate(names))),
         groups=(GroupColumns("1|g", 0, (0,), ("1|g",), True),),
         factors=(Factor("g", levels=levels),),
     )
@@ -259,21 +263,21 @@ def test_median_and_mad_are_of_the_response_in_users_units():
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_internal_columns_are_orthonormal_and_coefficients_are_least_squares(formula):
     data = make_frame(5)
-    made, design = columns(formula, data), design_of(formula, data)
+    made, (design, response) = columns(formula, data), coordinates_of(formula, data)
     p = made.X.shape[1]
     assert (design.N, design.p, design.factors[0].levels) == (len(data), p, 8)
     internal = made.X @ design.T
     np.testing.assert_allclose(internal.T @ internal, np.eye(p), atol=1e-13)
     best = np.linalg.lstsq(made.X, made.y, rcond=None)[0]
-    np.testing.assert_allclose(design.beta_ls, best, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(response.beta_ls, best, rtol=1e-11, atol=1e-12)
     assert design.log_det_T == pytest.approx(-0.5 * np.linalg.slogdet(made.X.T @ made.X)[1])
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
 def test_blocks_are_those_of_the_rows_in_internal_coordinates(formula):
     data = make_frame(6)
-    made, design = columns(formula, data), design_of(formula, data)
-    rows = np.column_stack([made.X @ design.T, made.y - made.X @ design.beta_ls])
+    made, (design, response) = columns(formula, data), coordinates_of(formula, data)
+    rows = np.column_stack([made.X @ design.T, made.y - made.X @ response.beta_ls])
     target, codes = target_of(formula, data), made.codes[0]
     sizes = np.bincount(codes)
     assert len(set(sizes)) > 2
@@ -283,9 +287,12 @@ def test_blocks_are_those_of_the_rows_in_internal_coordinates(formula):
     np.testing.assert_array_equal(target.size[target.size_index], sizes)
     means = np.array([rows[codes == k].mean(axis=0) for k in range(8)])
     rest = rows - means[codes]
-    np.testing.assert_allclose(design.mean, means, atol=1e-13)
+    mean, within = response.beside(design)
+    np.testing.assert_allclose(mean, means, atol=1e-13)
     np.testing.assert_allclose(target.mean, means, atol=1e-13)
-    np.testing.assert_allclose(design.within, rest.T @ rest, atol=1e-12)
+    np.testing.assert_allclose(within, rest.T @ rest, atol=1e-12)
+    size = np.sqrt((rows[:, -1] ** 2).mean())
+    assert response.spread(design.count) == pytest.approx(size, rel=1e-12)
     for d, size in enumerate(target.size):
         own = means[sizes == size]
         assert target.groups[d] == len(own)
@@ -299,9 +306,10 @@ def test_blocks_are_those_of_the_rows_in_internal_coordinates(formula):
 @pytest.mark.parametrize("offset", [1e6, 1e8, 1e12])
 def test_offsets_cost_no_digits(formula, offset):
     data = eighths()
-    plain_design = design_of(formula, data)
-    moved = design_of(formula, data.assign(y=data["y"] + offset))
-    np.testing.assert_allclose(moved.within, plain_design.within, rtol=1e-11, atol=1e-12)
+    plain_design, plain_response = coordinates_of(formula, data)
+    moved, response = coordinates_of(formula, data.assign(y=data["y"] + offset))
+    expected = plain_response.beside(plain_design)[1]
+    np.testing.assert_allclose(response.beside(moved)[1], expected, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(
         target_of(formula, data.assign(y=data["y"] + offset)).between,
         target_of(formula, data).between,
@@ -314,9 +322,21 @@ def test_offsets_cost_no_digits(formula, offset):
 @pytest.mark.parametrize("offset", [1e6, 1e8, 1e10])
 def test_offset_of_a_covariate_leaves_its_slope(offset):
     data = eighths()
-    slope = design_of("y ~ x + z + (1|g)", data).beta_ls[1:]
-    moved = design_of("y ~ x + z + (1|g)", data.assign(x=data["x"] + offset))
+    slope = coordinates_of("y ~ x + z + (1|g)", data)[1].beta_ls[1:]
+    _, moved = coordinates_of("y ~ x + z + (1|g)", data.assign(x=data["x"] + offset))
     np.testing.assert_allclose(moved.beta_ls[1:], slope, rtol=1e-12)
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_the_design_is_the_same_whatever_the_response(formula):
+    data = make_frame(7)
+    other = data.assign(y=np.random.default_rng(4).gamma(2.0, size=len(data)))
+    (one, own), (two, new) = coordinates_of(formula, data), coordinates_of(formula, other)
+    for part in ("count", "mean", "within", "slopes", "slope_slope", "slope_x", "T"):
+        np.testing.assert_array_equal(getattr(one, part), getattr(two, part))
+    assert one.log_weights == two.log_weights
+    assert abs(own.square - new.square) > 0.1
+    assert np.abs(own.mean - new.mean).max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -376,11 +396,11 @@ def test_as_many_coefficients_as_rows_are_refused():
 def test_directions_without_spread_within_groups_have_exact_zeros(formula, still, seed):
     # Rounding there would stand in for information at a large variance ratio.
     data = make_frame(seed)
-    design = design_of(formula, data)
-    zero = np.all(design.within == 0, axis=0)
+    design, response = coordinates_of(formula, data)
+    zero = np.all(response.beside(design)[1] == 0, axis=0)
     assert zero[:still].all()
     assert zero.sum() == still
-    rest = np.linalg.eigvalsh(design.within[still:-1, still:-1])
+    rest = np.linalg.eigvalsh(design.within[still:, still:])
     assert np.all(rest > 1e-6)
     target = RandomIntercept(build_model(formula, data, {"1|g": "half_t(2.5)"})[0])
     profile = target.profile(np.array([-690.0, -50.0, 0.0, 30.0, 38.0, 50.0, 690.0]))

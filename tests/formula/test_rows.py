@@ -136,8 +136,8 @@ def test_fixed_effects_have_bambis_names_and_the_tables_values(fixed):
     terms, expected = CASES[fixed]
     data = DATA.drop(columns=["C", "I", "np"])
     made = columns(f"y ~ {fixed} + (1|g)", data)
-    assert made.spec.terms == tuple(terms)
-    assert made.spec.names == tuple(expected)
+    assert made.spec.fixed.terms == tuple(terms)
+    assert made.spec.fixed.names == tuple(expected)
     assert made.X.shape == (N, len(expected))
     for j, values in enumerate(expected.values()):
         np.testing.assert_allclose(made.X[:, j], values, rtol=1e-14, atol=1e-14)
@@ -146,8 +146,8 @@ def test_fixed_effects_have_bambis_names_and_the_tables_values(fixed):
 
 def test_polynomial_columns_are_orthogonal_and_span_the_powers():
     made = columns("y ~ poly(x, 2) + (1|g)")
-    assert made.spec.names == ("Intercept", "poly(x, 2)[1]", "poly(x, 2)[2]")
-    assert made.spec.terms == (INTERCEPT, FixedTerm("poly(x, 2)", (1, 2), ("1", "2")))
+    assert made.spec.fixed.names == ("Intercept", "poly(x, 2)[1]", "poly(x, 2)[2]")
+    assert made.spec.fixed.terms == (INTERCEPT, FixedTerm("poly(x, 2)", (1, 2), ("1", "2")))
     P = made.X[:, 1:]
     np.testing.assert_allclose(P.T @ P, np.eye(2), atol=1e-13)
     powers = np.column_stack([ONE, x, x**2])
@@ -165,7 +165,7 @@ def test_rows_missing_inside_a_transform_are_dropped_too():
 @pytest.mark.parametrize("name", ["C", "I", "np", "a.b"])
 def test_columns_named_like_functions_or_with_points_are_columns(name):
     made = columns(f"y ~ {name} + (1|g)")
-    assert made.spec.names == ("Intercept", name)
+    assert made.spec.fixed.names == ("Intercept", name)
     np.testing.assert_array_equal(made.X[:, 1], DATA[name])
     np.testing.assert_array_equal(columns(f"{name} ~ 1 + (1|g)").y, DATA[name])
     inside = columns(f"y ~ exp(`{name}`) + (1|g)")
@@ -318,7 +318,7 @@ def test_offsets_are_added_up_and_taken_off_the_response(text, expected):
     np.testing.assert_array_equal(made.offset, expected)
     np.testing.assert_array_equal(made.response, made.y - expected)
     np.testing.assert_array_equal(made.y, DATA["y"])
-    assert made.spec.names == ("Intercept", "x")
+    assert made.spec.fixed.names == ("Intercept", "x")
     assert columns("y ~ x + (1|g)").offset is None
 
 
@@ -403,26 +403,28 @@ def test_measurements_written_as_text_are_refused(values):
     data = numbers_as_text(values)
     message = told("y ~ x + (1|g)", data, DataError)
     assert "Column 'x' holds 30 different numbers written as text, '0" in message
-    assert columns("y ~ x + (1|g)", data.assign(x=pd.to_numeric(data["x"]))).spec.names[1] == "x"
+    assert (
+        columns("y ~ x + (1|g)", data.assign(x=pd.to_numeric(data["x"]))).spec.fixed.names[1] == "x"
+    )
 
 
 @pytest.mark.parametrize("values", [[0.5, 1.0, 2.0] * 10, [101, 102, 103] * 10])
 def test_few_numbers_written_as_text_are_the_levels_of_a_factor(values):
     made = columns("y ~ x + (1|g)", numbers_as_text(values))
-    assert made.spec.names == ("Intercept", f"x[{values[1]}]", f"x[{values[2]}]")
+    assert made.spec.fixed.names == ("Intercept", f"x[{values[1]}]", f"x[{values[2]}]")
 
 
 @pytest.mark.parametrize("dtype", ["category", "string", "object", "str", "string[pyarrow]"])
 def test_text_of_every_type_is_a_factor(dtype):
     made = columns("y ~ f + (1|g)", DATA.assign(f=DATA["f"].astype(dtype)))
-    assert made.spec.names == ("Intercept", "f[b]", "f[c]")
+    assert made.spec.fixed.names == ("Intercept", "f[b]", "f[c]")
     np.testing.assert_array_equal(made.X[:, 2], is_("f", "c"))
 
 
 def test_categories_give_the_order_and_those_that_no_row_holds_are_left_out():
     f = pd.Categorical(DATA["f"], ["d", "c", "a", "b"])
     made = columns("y ~ f + (1|g)", DATA.assign(f=f))
-    assert made.spec.terms[1] == FixedTerm("f", (1, 2), ("a", "b"))
+    assert made.spec.fixed.terms[1] == FixedTerm("f", (1, 2), ("a", "b"))
     np.testing.assert_array_equal(made.X[:, 1], is_("f", "a"))
 
 
@@ -430,7 +432,7 @@ def test_levels_that_only_dropped_rows_hold_are_left_out():
     data = DATA.assign(f=pd.Categorical(DATA["f"]), x=DATA["x"].where(DATA["f"] != "c"))
     with pytest.warns(MissingRowsWarning, match="4 of 12 rows"):
         made = columns("y ~ x + f + (1|g)", data)
-    assert made.spec.names == ("Intercept", "x", "f[b]")
+    assert made.spec.fixed.names == ("Intercept", "x", "f[b]")
 
 
 @pytest.mark.parametrize("f", [["a"] * N, pd.Categorical(["a"] * N, ["a", "b"])])
@@ -446,9 +448,9 @@ def test_factor_with_a_single_level_is_refused_not_left_out(f):
 def test_levels_with_brackets_and_colons_keep_their_names(levels):
     f = pd.Categorical(levels * 4, levels)
     made = columns("y ~ f + (1|g)", DATA.assign(f=f))
-    assert made.spec.terms[1] == FixedTerm("f", (1, 2), tuple(levels[1:]))
+    assert made.spec.fixed.terms[1] == FixedTerm("f", (1, 2), tuple(levels[1:]))
     made = columns("y ~ x + f:h + x:f + (1|g)", DATA.assign(f=f))
-    by_name = {t.name: t.levels for t in made.spec.terms}
+    by_name = {t.name: t.levels for t in made.spec.fixed.terms}
     assert by_name["x:f"] == tuple(levels[1:])
     assert by_name["f:h"] == ("v", *[f"{a}, {b}" for b in "uv" for a in levels[1:]])
 
@@ -470,12 +472,12 @@ def test_column_called_intercept_is_refused_beside_an_intercept_and_taken_withou
     data = DATA.assign(Intercept=DATA["x"])
     message = told("y ~ Intercept + (1|g)", data, DataError)
     assert message.startswith("A fixed effect cannot be called 'Intercept' beside an intercept")
-    assert columns("y ~ 0 + Intercept + (1|g)", data).spec.names == ("Intercept",)
+    assert columns("y ~ 0 + Intercept + (1|g)", data).spec.fixed.names == ("Intercept",)
 
 
 def test_grouping_column_may_be_a_fixed_effect_too():
     made = columns("y ~ C(g) + (1|g)")
-    assert made.spec.names == ("Intercept", "C(g)[2]", "C(g)[3]")
+    assert made.spec.fixed.names == ("Intercept", "C(g)[2]", "C(g)[3]")
     np.testing.assert_array_equal(made.codes[0], DATA["g"] - 1)
 
 
@@ -493,10 +495,10 @@ def test_any_fixed_part_gives_columns_or_an_error_of_ranef(text):
         made = columns(f"y ~ {text} + (1|g)")
     except RanefError:
         return
-    assert made.X.shape == (N, len(made.spec.names))
+    assert made.X.shape == (N, len(made.spec.fixed.names))
     assert np.isfinite(made.X).all()
-    assert sorted(i for t in made.spec.terms for i in t.columns) == list(
-        range(len(made.spec.names))
+    assert sorted(i for t in made.spec.fixed.terms for i in t.columns) == list(
+        range(len(made.spec.fixed.names))
     )
 
 

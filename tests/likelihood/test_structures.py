@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from scipy import linalg
 
+from ranef.cells.response import Response
 from ranef.common import budget
 from ranef.errors import DataError
 from ranef.likelihood.posterior import MarginalPosterior
@@ -65,21 +66,23 @@ class Dense:
         M = G @ self.Z.T @ np.linalg.inv(np.diag(1 / self.weights) + self.Z @ G @ self.Z.T)
         return M @ self.V, G - M @ self.Z @ G
 
-    def row_cells(self) -> Any:
-        """The design with a cell for each row."""
-        design, (N, k) = self.model.design, self.slopes.shape
-        return replace(
+    def row_cells(self) -> tuple[Any, Any]:
+        """Design and response with a cell for each row."""
+        design, (N, k), p = self.model.design, self.slopes.shape, self.model.design.p
+        by_row = replace(
             design,
             factors=tuple(
                 replace(f, codes=codes) for f, codes in zip(design.factors, self.codes, strict=True)
             ),
             count=self.weights,
-            mean=self.V,
-            within=np.zeros_like(design.within),
+            mean=self.V[:, :p],
+            within=np.zeros((p, p)),
             slopes=self.slopes,
             slope_slope=np.zeros((N, k, k)),
-            slope_v=np.zeros((N, k, self.V.shape[1])),
+            slope_x=np.zeros((N, k, p)),
         )
+        mean, beta_ls = self.V[:, p], self.model.response.beta_ls
+        return by_row, Response(mean, np.zeros(p), 0.0, np.zeros((N, k)), beta_ls)
 
 
 def dense(formula: str, weighted: bool, seed: int = 1) -> Dense:
@@ -103,7 +106,7 @@ def dense(formula: str, weighted: bool, seed: int = 1) -> Dense:
         z = np.column_stack([np.ones(n), rows.slopes])[:, list(factor.columns)]
         for level in range(factor.levels):
             parts.append(z * (codes == level)[:, None])
-    V = np.column_stack([rows.X @ model.design.T, rows.response - rows.X @ model.design.beta_ls])
+    V = np.column_stack([rows.X @ model.design.T, rows.response - rows.X @ model.response.beta_ls])
     w = rows.weights if rows.weights is not None else np.ones(n)
     return Dense(model, np.hstack(parts), V, w, list(rows.codes), rows.slopes)
 
@@ -114,7 +117,12 @@ def some_roots(model: Any, rng: np.random.Generator, n: int = 2) -> list[np.ndar
 
 
 def structures(model: Any) -> list[Any]:
-    return [structure(model.design) for structure in STRUCTURES if structure.suits(model.design)]
+    suited = [structure for structure in STRUCTURES if structure.suits(model.design)]
+    return [structure(model.design, model.response) for structure in suited]
+
+
+def choice_of(model: Any) -> Any:
+    return choose_structure(model.design, model.response)
 
 
 def check_sums(structure: Any, made: Dense, roots: list[np.ndarray]) -> None:
@@ -154,14 +162,14 @@ def test_likelihood_parts_equal_a_dense_normal(name, weighted):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_reweighted_structure_is_that_of_the_weighted_rows(name):
     made = dense(FORMULAS[name], weighted=True)
-    design, rng = made.row_cells(), np.random.default_rng(9)
+    (design, response), rng = made.row_cells(), np.random.default_rng(9)
     roots = some_roots(made.model, rng)
     first, second = rng.uniform(0.2, 5, (2, 70))
     second[::5] = 1e-200  # rows may drop out
     for kind in STRUCTURES:
         if not kind.suits(design):
             continue
-        structure = kind(design)
+        structure = kind(design, response)
         check_sums(structure, made, roots)
         # Again and again, as iterations do.
         for weights in (first, second):
@@ -170,9 +178,9 @@ def test_a_reweighted_structure_is_that_of_the_weighted_rows(name):
                 check_sums(structure, made, roots)
             structure = structure.reweighted(weights)
             check_sums(structure, made, roots)
-            response = [b[0].reshape(-1, design.p + 1) for b in structure.solve(roots)[0]]
+            solved = [b[0].reshape(-1, design.p + 1) for b in structure.solve(roots)[0]]
             expected = made.conditional([r[0] for r in roots])[0]
-            np.testing.assert_allclose(np.concatenate(response), expected, atol=1e-9)
+            np.testing.assert_allclose(np.concatenate(solved), expected, atol=1e-9)
         made = replace(made, weights=design.count)
 
 
@@ -290,20 +298,16 @@ def test_drawn_effects_have_their_joint_conditional_distribution(name):
 
 
 def test_the_structure_fits_the_design():
-    assert isinstance(
-        choose_structure(dense(FORMULAS["correlated"], False).model.design), OneFactor
-    )
-    assert isinstance(
-        choose_structure(dense(FORMULAS["crossed"], False).model.design), SmallRemainder
-    )
+    assert isinstance(choice_of(dense(FORMULAS["correlated"], False).model), OneFactor)
+    assert isinstance(choice_of(dense(FORMULAS["crossed"], False).model), SmallRemainder)
     rng = np.random.default_rng(0)
     draw = {c: rng.integers(0, k, 900) for c, k in (("a", 200), ("b", 100), ("c", 190))}
     frame = pd.DataFrame({"y": rng.normal(size=900), "x": rng.normal(size=900), **draw})
     few_classes, _ = build_model("y ~ 1 + (1|a) + (1|b)", frame)
-    assert isinstance(choose_structure(few_classes.design), SmallRemainder)
+    assert isinstance(choice_of(few_classes), SmallRemainder)
     for formula in ("y ~ 1 + (x|a) + (1|b)", "y ~ 1 + (1|a) + (1|c)"):
         model, _ = build_model(formula, frame)
-        assert isinstance(choose_structure(model.design), Crossed)
+        assert isinstance(choice_of(model), Crossed)
 
 
 def test_groups_with_equal_cross_products_share_one_class():
@@ -311,9 +315,9 @@ def test_groups_with_equal_cross_products_share_one_class():
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"y": rng.normal(size=200), "x": x, "g": np.repeat(np.arange(40), 5)})
     balanced, _ = build_model("y ~ x + (x|g)", frame)
-    assert "1 classes" in OneFactor(balanced.design).name
+    assert "1 classes" in OneFactor(balanced.design, balanced.response).name
     uneven, _ = build_model("y ~ x + (x|g)", frame.iloc[:-1])
-    assert "2 classes" in OneFactor(uneven.design).name
+    assert "2 classes" in OneFactor(uneven.design, uneven.response).name
 
 
 def test_zero_and_huge_variance_ratios_stay_finite():

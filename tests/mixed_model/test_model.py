@@ -370,9 +370,8 @@ def test_response_constant_within_groups_is_refused_just_where_sigma_would_run_t
     # Take a response that varies, then strip its variation, to have a model that is not refused.
     noisy = STILL.assign(y=STILL["y"] + np.tile([-1.0, 0.0, 1.0], 4))
     safe = model_of("y ~ 1 + (1|g)", noisy, {"1|g": "half_t(3)"})
-    within = safe.design.within.copy()
-    within[-1] = within[:, -1] = 0
-    bare = replace(with_priors(safe, sigma=prior), design=replace(safe.design, within=within))
+    still = replace(safe.response, within=0 * safe.response.within, square=0.0)
+    bare = with_priors(safe, sigma=prior).with_response(still)
     tau = np.array([-25.0, -30.0])
     at = RandomIntercept(bare).log_density(-2 * tau, tau)  # sigma_b = 1
     falls = at[0] == -np.inf or at[0] - at[1] > 1e-3

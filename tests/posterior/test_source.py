@@ -76,7 +76,7 @@ def test_vectors_read_from_the_tree_have_the_recorded_density():
     recorded = fit.draws["sample_stats"]["lp"].to_numpy().ravel()
     np.testing.assert_allclose(drawn.target.log_density(drawn.theta), recorded, rtol=1e-9)
     X, rows = drawn.target.model.design.T, fit.source.rows
-    fitted = rows.X @ (fit.source.model.design.beta_ls + drawn.internal @ X.T).T
+    fitted = rows.X @ (fit.source.model.response.beta_ls + drawn.internal @ X.T).T
     np.testing.assert_allclose(fitted, rows.X @ drawn.beta.T, rtol=1e-9)
 
 

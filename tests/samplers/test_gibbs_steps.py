@@ -54,7 +54,7 @@ def problem(formula, options):
 
     def log_joint(s):
         y = data["y"].to_numpy()
-        beta = model.design.beta_ls + products.turn @ s["beta"]
+        beta = model.response.beta_ls + products.turn @ s["beta"]
         columns = {"Intercept": np.ones(len(y)), "x": data["x"].to_numpy()}
         mean = sum((b * columns[name] for name, b in zip(model.names, beta, strict=True)), 0 * y)
         out, names = 0.0, [name for term in layout.terms for name in term.names]
@@ -149,7 +149,7 @@ def test_moving_effects_and_coefficients_together_leaves_the_mean_and_has_the_ri
 
     def log_prior(shift):
         b, beta = state.effects[0][0] - shift, state.beta[0] + V @ shift
-        slope = (model.design.beta_ls + products.turn @ beta)[model.names.index("x")]
+        slope = (model.response.beta_ls + products.turn @ beta)[model.names.index("x")]
         return stats.norm.logpdf(b / sd).sum() + stats.norm.logpdf(slope, 0, 0.3)
 
     eye, step = np.eye(2), 1e-2

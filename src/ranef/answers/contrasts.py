@@ -290,7 +290,9 @@ def coefficient_names(model: ModelSpec) -> dict[str, int]:
         return [f"{term.name}[{v}]" for v in term.levels] if term.levels else [term.name]
 
     out = {
-        n: j for term in model.spec.terms for n, j in zip(shown(term), term.columns, strict=True)
+        n: j
+        for term in model.spec.fixed.terms
+        for n, j in zip(shown(term), term.columns, strict=True)
     }
     return out | {n: j for j, n in enumerate(model.names)}
 
@@ -314,4 +316,4 @@ def _coefficients(posterior: PosteriorDraws) -> tuple[Array, Array]:
     if target.structure.cost * n > budget.COEFFICIENT_MOMENTS.seconds:
         return posterior.beta, np.zeros((n, p, p))
     mean, root = target.coefficients.moments(target.profile(posterior.theta), posterior.log_sigma)
-    return target.model.design.beta_ls + mean @ T.T, T @ root
+    return target.model.response.beta_ls + mean @ T.T, T @ root

@@ -92,7 +92,7 @@ class FixedPart:
         frame = source.rows.frame
         self.rows = tidy(frame, self.used)
         self.categorical = {n for n in self.used if not spec.columns[n].number}
-        for expression in (str(f.expr) for f in spec.fixed.factor_contrasts):
+        for expression in (str(f.expr) for f in spec.fixed.spec.factor_contrasts):
             # C(x) makes a factor of the numbers in x.
             if expression not in frame.columns:  # odd names stand without their backticks here
                 inner = parse_side(expression, spec.formula, intercept=False)
@@ -111,15 +111,16 @@ class FixedPart:
         DataError
             If columns were left out as aliased and the data do not tell the new rows' means.
         """
-        whole = encode(self._spec.fixed, self._spec, frame)
+        fixed = self._spec.fixed
+        whole = encode(fixed.spec, self._spec, frame)
         lost = undetermined(self._spec, whole).any(axis=1)
         if lost.any():
             raise DataError(
                 f"{int(lost.sum())} of {len(whole)} combinations of levels cannot be told from the "
-                f"data, because {', '.join(self._spec.aliased)} had to be left out; leave the "
+                f"data, because {', '.join(fixed.aliased)} had to be left out; leave the "
                 "interaction out, or ask for a contrast of coefficients instead."
             )
-        return np.ascontiguousarray(whole[:, list(self._spec.kept)])
+        return np.ascontiguousarray(whole[:, list(fixed.kept)])
 
 
 def group_squares(source: Source, at: Mapping[str, Any]) -> tuple[Array, ...]:

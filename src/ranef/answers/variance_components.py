@@ -91,17 +91,7 @@ def mean_square(model: ModelSpec, rows: Rows, term: TermPrior) -> Array:
 
 
 def observed_rows(model: ModelSpec, rows: Rows) -> DistinctRows:
-    """Take the rows of the data as they are.
-
-    Parameters
-    ----------
-    model, rows
-        The model and its rows.
-
-    Returns
-    -------
-    DistinctRows
-    """
+    """Take the rows of the data as they are."""
     squares = tuple(mean_square(model, rows, term) for term in model.parameters.terms)
     return DistinctRows(rows.X, squares, mean_inverse(rows))
 

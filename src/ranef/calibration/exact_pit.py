@@ -74,7 +74,7 @@ def exact_pit(model: ModelSpec, points: Points, truth: Parameters) -> dict[str, 
 
     mean, root = target.coefficient_moments(profile, log_sigma)
     T = model.design.T
-    centers = model.design.beta_ls + mean @ T.T
+    centers = model.response.beta_ls + mean @ T.T
     spreads = np.sqrt(((T @ root) ** 2).sum(axis=2))
     for j, coefficient in enumerate(model.names):
         out[coefficient] = mixture(float(truth.beta[0, j]), centers[:, j], spreads[:, j])

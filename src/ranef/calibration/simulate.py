@@ -63,7 +63,7 @@ def sample_parameters(model: ModelSpec, rng: np.random.Generator) -> Parameters:
     beta = np.array(
         [
             [
-                drawn[n][0] if n in drawn else model.design.beta_ls[j]
+                drawn[n][0] if n in drawn else model.response.beta_ls[j]
                 for j, n in enumerate(model.names)
             ]
         ]
@@ -116,18 +116,6 @@ def sample_response(
 
 
 def with_response(model: ModelSpec, rows: Rows, y: Array) -> ModelSpec:
-    """Put another response into a model: same design, same priors, formula not read again.
-
-    Parameters
-    ----------
-    model, rows
-        The model and its rows.
-    y
-        Response, shape (N,).
-
-    Returns
-    -------
-    ModelSpec
-    """
+    """Put another response (N,) into a model of these rows: same design, formula not read again."""
     cells = compress(replace(rows, y=y, offset=None))
-    return replace(model, design=orthonormalize(cells, model.names, model.design.factors))
+    return model.with_response(orthonormalize(cells, model.names, model.design.factors)[1])

@@ -39,7 +39,7 @@ def compress(rows: Rows) -> Cells:
     p, k = X.shape[1], S.shape[1]
     codes, level = _combine(rows.codes, [len(f.levels) for f in rows.spec.factors])
     C = level.shape[1]
-    ones = _ones(X, rows.spec.terms)
+    ones = _ones(X, rows.spec.fixed.terms)
     shift = _shift(X, y, ones)
     count = np.bincount(codes, w, minlength=C).astype(float)
     mean, slopes = np.empty((C, p + 1)), np.empty((C, k))

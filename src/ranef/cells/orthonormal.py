@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import solve_triangular
 
+from ranef.cells.response import Response
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class FactorLayout:
 
 @dataclass(frozen=True)
 class OrthonormalCells:
-    """Cells in internal coordinates.
+    """Cells in internal coordinates, apart from the response.
 
-    A row is `v = [x~_1 … x~_p, y~]` with `X~ = X T` orthonormal over all rows and
-    `y~ = y - X beta_ls`. Coefficients map back by `beta = beta_ls + T beta~`.
+    `X~ = X T` is orthonormal over all rows. Coefficients map back by `beta = beta_ls + T beta~`,
+    where `beta_ls` belongs to the response.
 
     Attributes
     ----------
@@ -68,20 +69,17 @@ class OrthonormalCells:
     count
         Sum of weights per cell, shape (C,).
     mean
-        Means of v per cell, shape (C, p + 1).
+        Means of X~ per cell, shape (C, p).
     within
-        Pooled cross-products of v within cells, shape (p + 1, p + 1).
+        Pooled cross-products of X~ within cells, shape (p, p).
     slopes
         Means of the slope columns per cell, shape (C, k).
-    slope_slope, slope_v
-        Cross-products within each cell, shapes (C, k, k) and (C, k, p + 1).
+    slope_slope, slope_x
+        Cross-products within each cell, shapes (C, k, k) and (C, k, p).
     log_weights
         Sum of the rows' log weights.
     T
         Shape (p, p).
-    beta_ls
-        Coefficients about which the internal ones are counted, in the user's coordinates, shape
-        (p,): least squares, or, where that would cost digits, least squares within groups.
     """
 
     N: int
@@ -92,10 +90,9 @@ class OrthonormalCells:
     within: Array
     slopes: Array
     slope_slope: Array
-    slope_v: Array
+    slope_x: Array
     log_weights: float
     T: Array
-    beta_ls: Array
 
     @property
     def log_det_T(self) -> float:
@@ -105,7 +102,7 @@ class OrthonormalCells:
 
 def orthonormalize(
     cells: Cells, names: tuple[str, ...], factors: tuple[FactorLayout, ...]
-) -> OrthonormalCells:
+) -> tuple[OrthonormalCells, Response]:
     """Change to internal coordinates.
 
     Parameters
@@ -119,7 +116,9 @@ def orthonormalize(
 
     Returns
     -------
-    OrthonormalCells
+    design : OrthonormalCells
+        The same for every response on the same rows.
+    response : Response
 
     Raises
     ------
@@ -146,20 +145,29 @@ def orthonormalize(
     within = change.T @ cells.within @ change
     within[still], within[:, still] = 0.0, 0.0
     unshift, beta_shift = _unshift(cells)
-    return OrthonormalCells(
+    # Design and response in one product each, of which they are views.
+    mean, slope_v = cells.mean @ change if p else cells.mean, cells.slope_u @ change
+    design = OrthonormalCells(
         N=cells.rows,
         p=p,
         factors=factors,
         count=cells.count,
-        mean=cells.mean @ change if p else cells.mean,
-        within=within,
+        mean=mean[:, :p],
+        within=within[:p, :p],
         slopes=cells.slopes,
         slope_slope=cells.slope_slope,
-        slope_v=cells.slope_u @ change,
+        slope_x=slope_v[:, :, :p],
         log_weights=cells.log_weights,
         T=unshift @ T,
+    )
+    response = Response(
+        mean=mean[:, p],
+        within=within[:p, p],
+        square=float(within[p, p]),
+        slopes=slope_v[:, :, p],
         beta_ls=unshift @ (slope + cells.explained) + beta_shift,
     )
+    return design, response
 
 
 def _reference(T: Array, total: Array, within: Array, still: int) -> Array:

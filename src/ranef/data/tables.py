@@ -14,11 +14,11 @@ from ranef.common.arguments import brief
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
-__all__ = ["check_column", "check_columns", "drop_missing", "read_table", "require_numbers"]
+__all__ = ["check_column", "drop_missing", "read_table", "require_column", "require_numbers"]
 
 # What R, pandas and spreadsheets write for a missing value.
 _MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", ".")
@@ -162,45 +162,18 @@ def _column(series: Any) -> Any:
     return pd.Series(series.to_list(), dtype=object)
 
 
-def check_columns(frame: pd.DataFrame, names: Iterable[str], text: str) -> None:
-    """Raise `DataError` with the nearest known name for the first column that is not there."""
-    known = [str(c) for c in frame.columns]
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"Formula {text!r}: {name!r} is neither a column nor a known function. "
-                f"{nearest(name, known)}",
-                column=name,
-            )
-        if known.count(name) > 1:
-            raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
-
-
 def check_column(argument: str, name: Any, frame: pd.DataFrame) -> None:
-    """Raise `DataError` unless an argument names one column of the table.
-
-    Parameters
-    ----------
-    argument
-        What the user calls it, such as `weights`.
-    name
-        What came.
-    frame
-        The table.
-
-    Raises
-    ------
-    DataError
-        With the nearest name.
-    """
-    known = [str(c) for c in frame.columns]
+    """Refuse an argument (called so by the user) that names no column of the table, or several."""
     if not isinstance(name, str):
         raise DataError(f"{argument} is {brief(name)}; the name of a column is expected.")
+    require_column(frame, name, f"{argument} is {name!r}, which is no column of the table.")
+
+
+def require_column(frame: pd.DataFrame, name: str, missing: str) -> None:
+    """Raise `DataError` unless one column has the name: `missing`, and the nearest name."""
+    known = [str(c) for c in frame.columns]
     if name not in known:
-        raise DataError(
-            f"{argument} is {name!r}, which is no column of the table. {nearest(name, known)}",
-            column=name,
-        )
+        raise DataError(f"{missing} {nearest(name, known)}", column=name)
     if known.count(name) > 1:
         raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
 
@@ -218,7 +191,7 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     Returns
     -------
     frame : pandas.DataFrame
-        The used columns of the complete rows, with a fresh row index.
+        The used columns of the complete rows.
     dropped : int
         Number of rows left out.
 
@@ -255,7 +228,7 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
         )
     if dropped:
         used = used.loc[complete]
-    return used.reset_index(drop=True), dropped
+    return used, dropped
 
 
 def require_numbers(frame: pd.DataFrame, name: str) -> None:

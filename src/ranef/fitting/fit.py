@@ -161,7 +161,7 @@ def fit(
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
-            "aliased": model.spec.aliased,
+            "aliased": model.spec.fixed.aliased,
             **({} if se is None else {"se": se}),
             **({} if weights is None else {"weights": weights}),
         },

@@ -46,37 +46,34 @@ class FixedTerm:
 
 @dataclass(frozen=True)
 class FixedEffects:
-    """The fixed part, evaluated.
+    """The fixed part, and how its columns are made.
 
     Attributes
     ----------
-    X
-        Shape (N, p).
     names
-        One name per column: `Intercept`, `x`, `f[b]`.
+        One name per column, for priors: `Intercept`, `x`, `f[b]`.
     terms
-        The same columns by term.
+        The same columns by term, for draws.
     spec
         formulaic's record of what transforms and contrasts learnt from the rows, for other rows.
     kept
-        Positions of the columns of X among those that `spec` gives.
+        Positions of the columns among those that `spec` gives.
     aliased
-        Names of columns that were left out.
+        Names of columns that were left out as combinations of others.
     dependence
-        Combinations of all columns that are zero, one for each that was left out, in which a
-        column's largest value counts as one; shape (columns, left out).
+        Combinations of all columns that are zero in the data, one for each that was left out, in
+        which a column's largest value counts as one; shape (columns, left out).
     """
 
-    X: Array
     names: tuple[str, ...]
     terms: tuple[FixedTerm, ...]
-    spec: Any
-    kept: tuple[int, ...]
+    spec: Any = None
+    kept: tuple[int, ...] = ()
     aliased: tuple[str, ...] = ()
     dependence: Array | None = None
 
 
-def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> FixedEffects:
+def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> tuple[Array, FixedEffects]:
     """Evaluate the fixed part.
 
     Parameters
@@ -90,7 +87,9 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> FixedEff
 
     Returns
     -------
-    FixedEffects
+    X : numpy.ndarray
+        Shape (N, p).
+    fixed : FixedEffects
 
     Raises
     ------
@@ -139,20 +138,23 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> FixedEff
             levels = ()
         terms.append(FixedTerm(name, positions, levels))
     _warn_single_rows(X, terms, matrix.model_spec)
-    return FixedEffects(X, tuple(names), tuple(terms), matrix.model_spec, tuple(range(X.shape[1])))
+    kept = tuple(range(X.shape[1]))
+    return X, FixedEffects(tuple(names), tuple(terms), matrix.model_spec, kept)
 
 
-def drop_aliased(fixed: FixedEffects) -> FixedEffects:
+def drop_aliased(X: Array, fixed: FixedEffects) -> tuple[Array, FixedEffects]:
     """Leave out the columns that are combinations of those before them, as R's `lm` does.
 
     Parameters
     ----------
-    fixed
+    X, fixed
         From `fixed_effects`.
 
     Returns
     -------
-    FixedEffects
+    X : numpy.ndarray
+        Shape (N, p).
+    fixed : FixedEffects
         With the names of what was left out in `aliased`, and what they are combinations of.
 
     Warns
@@ -160,9 +162,9 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
     AliasedWarning
         With those names.
     """
-    out = aliased_columns(fixed.X)
+    out = aliased_columns(X)
     if not out:
-        return fixed
+        return X, fixed
     kept = [j for j in range(len(fixed.names)) if j not in out]
     place = {j: i for i, j in enumerate(kept)}
     terms = []
@@ -179,13 +181,12 @@ def drop_aliased(fixed: FixedEffects) -> FixedEffects:
         "out; the coefficients of the others are those of the model without.",
         AliasedWarning,
     )
-    scale = np.abs(fixed.X).max(axis=0)
+    scale = np.abs(X).max(axis=0)
     scale[scale == 0] = 1.0
-    unit = fixed.X / scale
+    unit = X / scale
     dependence = np.eye(len(scale))[:, list(out)]
     dependence[kept] = -np.linalg.lstsq(unit[:, kept], unit[:, list(out)])[0]
-    return FixedEffects(
-        np.ascontiguousarray(fixed.X[:, kept]),
+    return np.ascontiguousarray(X[:, kept]), FixedEffects(
         tuple(fixed.names[j] for j in kept),
         tuple(terms),
         fixed.spec,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ranef.data.tables import drop_missing, read_table, require_numbers
-from ranef.errors import DataError, nearest
+from ranef.data.tables import drop_missing, read_table, require_column, require_numbers
+from ranef.errors import DataError
 from ranef.formula.expressions import model_matrix
 from ranef.formula.grouping import group_codes, level_names
 
@@ -138,23 +138,21 @@ def new_rows(spec: DesignSpec, data: Any, kind: Kind, groups: Groups) -> DesignR
         data had not, a column that was left out of the fit as a combination of others is none in
         the new rows, or a group is new and groups is `"conditional"`.
     """
-    import pandas as pd
-
     table = read_table(data)
-    index = data.index if isinstance(data, pd.DataFrame) else table.index
     varies = not (kind == "mean" and groups == "marginal")
     used = _used(spec, kind, groups)
     _check_frame(table, used, spec.formula.text, spec.weights or spec.se)
-    frame, _ = drop_missing(table, used)
+    kept, _ = drop_missing(table, used)
+    frame = kept.reset_index(drop=True)
     typed = frame.copy(deep=False)
     for name in set(spec.columns) & set(used):
         typed[name] = _as_fitted(frame[name], spec.columns[name])
-    whole = encode(spec.fixed, spec, typed)
+    whole = encode(spec.fixed.spec, spec, typed)
     wrong = undetermined(spec, whole)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(
-            f"Fixed-effect column {spec.aliased[column]!r} was left out because others "
+            f"Fixed-effect column {spec.fixed.aliased[column]!r} was left out because others "
             f"determine it in the data, but not in row {row + 1} of the new rows, so there is no "
             "coefficient for what differs.",
             row=int(row) + 1,
@@ -189,37 +187,21 @@ def new_rows(spec: DesignSpec, data: Any, kind: Kind, groups: Groups) -> DesignR
         codes.append(code)
         new_levels.append(names)
     return DesignRows(
-        X=whole[:, list(spec.kept)],
+        X=whole[:, list(spec.fixed.kept)],
         offset=offset,
         Z=tuple(np.hstack(z) for z in Z),
         codes=tuple(codes),
         new_levels=tuple(new_levels),
         weights=_weights(spec, frame) if kind == "response" else None,
-        frame=frame.set_index(index),
+        frame=kept,
     )
 
 
 def encode(part: Any, spec: DesignSpec, frame: pd.DataFrame) -> Array:
-    """Columns of one part of the formula at new rows; levels the data had not are an error.
+    """Columns of one part of the formula at new rows, those that were left out of it included.
 
-    Parameters
-    ----------
-    part
-        formulaic's specification of the part, out of `spec`.
-    spec
-        What is known of the data.
-    frame
-        The columns that the part reads, with the types that they had in the data.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (m, columns), those that were left out of the fixed part included.
-
-    Raises
-    ------
-    DataError
-        If a level is new, or a column not finite.
+    `part` is formulaic's record of it, out of `spec`; the frame's columns have the types that they
+    had in the data. Raises `DataError` if a level is new or a column not finite.
     """
     from formulaic.errors import DataMismatchWarning
 
@@ -243,10 +225,11 @@ def encode(part: Any, spec: DesignSpec, frame: pd.DataFrame) -> Array:
 
 def undetermined(spec: DesignSpec, whole: Array) -> NDArray[np.bool_]:
     """In which of m encoded rows a column that was left out is no combination, (m, left out)."""
-    if spec.dependence is None:
+    dependence = spec.fixed.dependence
+    if dependence is None:
         return np.zeros((len(whole), 0), bool)
-    size = np.abs(whole) @ np.abs(spec.dependence)
-    return np.asarray(np.abs(whole @ spec.dependence) > _SAME * (1 + size))
+    size = np.abs(whole) @ np.abs(dependence)
+    return np.asarray(np.abs(whole @ dependence) > _SAME * (1 + size))
 
 
 def _used(spec: DesignSpec, kind: Kind, groups: Groups) -> list[str]:
@@ -263,15 +246,11 @@ def _used(spec: DesignSpec, kind: Kind, groups: Groups) -> list[str]:
 
 def _check_frame(table: pd.DataFrame, used: Sequence[str], text: str, residual: str | None) -> None:
     """Refuse rows that lack columns or values."""
-    known = [str(c) for c in table.columns]
     for name in used:
-        if name not in known:
-            why = f"which the formula {text!r} uses"
-            if name == residual:
-                why = "from which the residual SD of a row comes (kind='mean' needs none)"
-            raise DataError(f"The new rows lack column {name!r}, {why}. {nearest(name, known)}")
-        if known.count(name) > 1:
-            raise DataError(f"The table has {known.count(name)} columns named {name!r}; rename.")
+        why = f"which the formula {text!r} uses"
+        if name == residual:
+            why = "from which the residual SD of a row comes (kind='mean' needs none)"
+        require_column(table, name, f"The new rows lack column {name!r}, {why}.")
         empty = table[name].isna().to_numpy()
         if empty.any():
             row = int(np.flatnonzero(empty)[0]) + 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.common.arguments import brief, is_name
-from ranef.data.tables import check_column, check_columns, drop_missing, require_numbers
+from ranef.data.tables import check_column, drop_missing, require_column, require_numbers
 from ranef.errors import DataError, FormulaError, MissingRowsWarning, warn
 from ranef.formula.expressions import model_matrix, parse_side, variables
 from ranef.formula.fixed_effects import drop_aliased, fixed_effects, tidy
@@ -160,22 +160,24 @@ def evaluate(
         numeric |= {precision}
     factor_names = [name for term in formula.groups for name in term.factors]
     used = list(dict.fromkeys([*sorted(numeric | in_fixed | in_groups), *factor_names]))
-    check_columns(frame, used, formula.text)
+    for name in used:
+        missing = f"Formula {formula.text!r}: {name!r} is neither a column nor a known function."
+        require_column(frame, name, missing)
     for name in sorted(numeric):
         require_numbers(frame, name)
-    complete, dropped = drop_missing(frame, used)
-    index = frame.index
+    kept, dropped = drop_missing(frame, used)
+    # formulaic joins columns by index, and a table's may name several rows alike.
+    complete = kept.reset_index(drop=True)
     if dropped:
-        index = index[frame[used].notna().all(axis=1).to_numpy()]
         warn(
             f"{dropped} of {len(frame)} rows have missing values and are left out.",
             MissingRowsWarning,
         )
     y = _response(left, formula, complete)
     tidied = tidy(complete, in_fixed | in_groups)
-    fixed = fixed_effects(right, formula, tidied)
+    X, fixed = fixed_effects(right, formula, tidied)
     if aliased == "drop":
-        fixed = drop_aliased(fixed)
+        X, fixed = drop_aliased(X, fixed)
     factors, codes = grouping_factors(formula, complete)
     slopes, groups = group_columns(varying, formula, tidied, factors)
     check_nesting(formula, factors, codes)
@@ -187,17 +189,12 @@ def evaluate(
     offset, offset_specs = _offset(added, formula, complete)
     spec = DesignSpec(
         formula=formula,
-        names=fixed.names,
-        terms=fixed.terms,
+        fixed=fixed,
         groups=groups,
         factors=factors,
-        aliased=fixed.aliased,
         sigma=sigma,
         weights=weights,
         se=se,
-        fixed=fixed.spec,
-        kept=fixed.kept,
-        dependence=fixed.dependence,
         offsets=offset_specs,
         columns={n: column_type(complete[n]) for n in sorted(in_fixed | in_groups | in_offsets)},
         fixed_names=tuple(sorted(in_fixed)),
@@ -209,11 +206,11 @@ def evaluate(
         y=y,
         offset=offset,
         weights=row_weights,
-        X=fixed.X,
+        X=X,
         slopes=slopes,
         codes=codes,
         dropped=dropped,
-        frame=complete[used].set_axis(index),
+        frame=kept,
     )
 
 
@@ -235,14 +232,7 @@ def _check_response_once(formula: Formula, right: list[Any]) -> None:
 
 def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:
     """Evaluate the left-hand side to one finite numeric column."""
-    matrix = model_matrix(parsed, formula, frame)
-    if matrix.shape[1] != 1:
-        raise FormulaError(
-            f"Formula {formula.text!r}: the left-hand side gives {matrix.shape[1]} columns; "
-            "one response is expected.",
-            text=formula.text,
-        )
-    y = np.ascontiguousarray(matrix.to_numpy(dtype=float)[:, 0])
+    y, _ = _one_column(parsed, formula, frame, "the left-hand side", "one response")
     if not np.isfinite(y).all():
         row = int(np.flatnonzero(~np.isfinite(y))[0]) + 1
         raise DataError(
@@ -269,18 +259,26 @@ def _offset(
     total = np.zeros(len(frame))
     specs = []
     for part, text in zip(parsed, formula.offsets, strict=True):
-        matrix = model_matrix(part, formula, frame)
-        if matrix.shape[1] != 1:
-            raise FormulaError(
-                f"Formula {formula.text!r}: offset({text}) gives {matrix.shape[1]} columns; one "
-                "is expected.",
-                text=formula.text,
-            )
-        total += matrix.to_numpy(dtype=float)[:, 0]
-        specs.append(matrix.model_spec)
+        values, spec = _one_column(part, formula, frame, f"offset({text})", "one")
+        total += values
+        specs.append(spec)
     if not np.isfinite(total).all():
         raise DataError(f"The offset of {formula.text!r} is not finite in some row.")
     return total, tuple(specs)
+
+
+def _one_column(
+    parsed: Any, formula: Formula, frame: pd.DataFrame, what: str, expected: str
+) -> tuple[Array, Any]:
+    """Evaluate what should give one column; give how it is made too."""
+    matrix = model_matrix(parsed, formula, frame)
+    if matrix.shape[1] != 1:
+        raise FormulaError(
+            f"Formula {formula.text!r}: {what} gives {matrix.shape[1]} columns; {expected} is "
+            "expected.",
+            text=formula.text,
+        )
+    return np.ascontiguousarray(matrix.to_numpy(dtype=float)[:, 0]), matrix.model_spec
 
 
 def _positive(values: pd.Series[Any], what: str) -> Array:

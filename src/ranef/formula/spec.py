@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ranef.formula.fixed_effects import FixedTerm
+from ranef.formula.fixed_effects import FixedEffects, FixedTerm
 from ranef.formula.grouping import Factor, GroupColumns, level_names
 from ranef.formula.parse import parse_formula
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ranef.common.array_types import Array
     from ranef.formula.parse import Formula
 
 __all__ = ["ColumnType", "DesignSpec", "column_type", "intercept_spec"]
@@ -48,28 +47,17 @@ class DesignSpec:
     ----------
     formula
         The parsed formula.
-    names
-        One name per fixed-effect column, for priors: `Intercept`, `x`, `f[b]`.
-    terms
-        The same columns by term, for draws.
+    fixed
+        The fixed part.
     groups
         The group terms.
     factors
         The grouping factors.
-    aliased
-        Names of fixed-effect columns that were left out as combinations of others.
     sigma
         The residual SD of a row of weight one, in the units of the response, where standard errors
         are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
     weights, se
         Names of the table's columns of weights and of standard errors.
-    fixed
-        formulaic's specification of the fixed part, with what its transforms and contrasts learnt.
-    kept
-        Which of its columns are the model's.
-    dependence
-        Combinations of all its columns that are zero in the data, one for each that was left out,
-        whose largest value counts as one; shape (columns, left out).
     offsets
         Specifications of the offset terms.
     columns
@@ -79,17 +67,12 @@ class DesignSpec:
     """
 
     formula: Formula
-    names: tuple[str, ...]
-    terms: tuple[FixedTerm, ...]
+    fixed: FixedEffects
     groups: tuple[GroupColumns, ...]
     factors: tuple[Factor, ...]
-    aliased: tuple[str, ...] = ()
     sigma: float | None = None
     weights: str | None = None
     se: str | None = None
-    fixed: Any = None
-    kept: tuple[int, ...] = ()
-    dependence: Array | None = None
     offsets: tuple[Any, ...] = ()
     columns: Mapping[str, ColumnType] = field(default_factory=dict)
     fixed_names: tuple[str, ...] = ()
@@ -114,16 +97,15 @@ def intercept_spec(formula: str) -> DesignSpec:
 
     Examples
     --------
-    >>> intercept_spec("y ~ 0 + (1|g)").names, intercept_spec("y ~ 1 + (1|g)").names
+    >>> intercept_spec("y ~ 0 + (1|g)").fixed.names, intercept_spec("y ~ 1 + (1|g)").fixed.names
     ((), ('Intercept',))
     """
     parsed = parse_formula(formula)
     (term,) = parsed.groups
-    constant = int(parsed.fixed != "0")
+    intercept = (FixedTerm("Intercept", (0,)),) if parsed.fixed != "0" else ()
     return DesignSpec(
         formula=parsed,
-        names=("Intercept",) * constant,
-        terms=(FixedTerm("Intercept", (0,)),) * constant,
+        fixed=FixedEffects(tuple(term.name for term in intercept), intercept),
         groups=(GroupColumns(term.label, 0, (0,), (term.label,), correlated=True),),
         factors=(Factor(term.factor),),
     )

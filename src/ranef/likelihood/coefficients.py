@@ -15,8 +15,8 @@ import numpy as np
 from ranef.numerics.batched_linalg import cholesky, solve_lower, solve_upper
 
 if TYPE_CHECKING:
-    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array, IntArray
+    from ranef.mixed_model.model import ModelSpec
 
 __all__ = ["Coefficients", "Profile"]
 
@@ -61,10 +61,8 @@ class Coefficients:
 
     Parameters
     ----------
-    design
-        The data.
-    precision, mean
-        Prior precision (zero where flat) and mean of each coefficient, shape (p,).
+    model
+        Data and priors.
 
     Attributes
     ----------
@@ -76,12 +74,13 @@ class Coefficients:
         What the log likelihood holds beside its dependence on the variance parameters.
     """
 
-    def __init__(self, design: OrthonormalCells, precision: Array, mean: Array) -> None:
-        self.design = design
+    def __init__(self, model: ModelSpec) -> None:
+        self.design = design = model.design
+        precision = model.prior_precision
         self.k = design.N - design.p
         self.flat = not np.any(precision)
         self._root = np.sqrt(precision[precision > 0])[:, None] * design.T[precision > 0]
-        offset = np.where(precision > 0, mean - design.beta_ls, 0.0)
+        offset = np.where(precision > 0, model.prior_mean - model.response.beta_ls, 0.0)
         self._prior_offset = np.linalg.solve(design.T, offset) if design.p else offset
         normal = precision[precision > 0]
         # log of (2 pi)^(-(N - p)/2), the change of coordinates, the normal priors' constants.

@@ -63,9 +63,9 @@ class MarginalPosterior:
     ) -> None:
         self.model = model
         self.parameters = model.parameters
-        self.structure = choose_structure(model.design) if structure is None else structure
+        self.structure = structure or choose_structure(model.design, model.response)
         self.surrogate = surrogate
-        self.coefficients = Coefficients(model.design, model.prior_precision, model.prior_mean)
+        self.coefficients = Coefficients(model)
 
     def ratio_sums(self, relative: Array) -> tuple[Array, Array]:
         """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""

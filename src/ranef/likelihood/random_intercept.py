@@ -54,13 +54,14 @@ class RandomIntercept:
     def __init__(self, model: ModelSpec) -> None:
         self.model = model
         self.design = design = model.design
-        self.coefficients = Coefficients(design, model.prior_precision, model.prior_mean)
+        self.coefficients = Coefficients(model)
         self.k = self.coefficients.k
         self.family, self.group = model.parameters.family, model.parameters.terms[0].scales[0]
         priors = [*self.family.scales.values(), self.group]
         self._gammas = [p.inverse_gamma for p in priors if p.inverse_gamma is not None]
         self.conjugate = self.coefficients.flat and len(self._gammas) == 2
-        self.mean, p1 = design.mean, design.p + 1
+        self.mean, self._within = model.response.beside(design)
+        p1 = design.p + 1
         if design.count.min() == design.count.max():
             self.size = design.count[:1].astype(float)
             self.size_index = np.zeros(len(design.count), dtype=np.intp)
@@ -106,7 +107,7 @@ class RandomIntercept:
         log_det = np.logaddexp(0.0, odds) @ self.groups
         U = (self.size * expit(-odds)) @ self.between.reshape(len(self.size), -1)
         p1 = self.design.p + 1
-        return log_det, U.reshape(-1, p1, p1) + self.design.within
+        return log_det, U.reshape(-1, p1, p1) + self._within
 
     # -- log densities -------------------------------------------------------------------------
 

@@ -169,7 +169,7 @@ def _level_weights_equal(factor: FactorLayout, cells: Cells) -> bool:
 def _taken(design: OrthonormalCells, term: TermPrior, free: NDArray[np.bool_]) -> tuple[str, ...]:
     """Name the effects whose columns of Z all lie in what the flat fixed effects span."""
     factor = design.factors[term.factor]
-    p, G, codes = design.p, factor.levels, factor.codes
+    G, codes = factor.levels, factor.codes
     if free.sum() < G:
         return ()
     basis = free_basis(design, free)
@@ -177,11 +177,11 @@ def _taken(design: OrthonormalCells, term: TermPrior, free: NDArray[np.bool_]) -
     for place, name in zip(term.place, term.names, strict=True):
         k = factor.columns[place] - 1
         if k < 0:
-            square, cross = design.count, design.count[:, None] * design.mean[:, :p]
+            square, cross = design.count, design.count[:, None] * design.mean
         else:
             z = design.slopes[:, k]
             square = design.count * z**2 + design.slope_slope[:, k, k]
-            cross = (design.count * z)[:, None] * design.mean[:, :p] + design.slope_v[:, k, :p]
+            cross = (design.count * z)[:, None] * design.mean + design.slope_x[:, k]
         length = np.bincount(codes, square, minlength=G)
         inside = np.stack([np.bincount(codes, c, minlength=G) for c in cross.T], axis=1) @ basis
         if np.all(length - (inside**2).sum(axis=1) <= _OUTSIDE * length):

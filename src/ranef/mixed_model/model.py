@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ranef.cells.cells import Cells
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array
     from ranef.formula.rows import Rows
     from ranef.formula.spec import DesignSpec
@@ -49,7 +50,7 @@ class ModelSpec:
     ----------
     spec
         Formula, names and levels: what is known without the data.
-    design
+    design, response
         What the likelihood sees of the data.
     parameters
         Group terms and residual SD with their priors, and where each stands among the parameters.
@@ -59,13 +60,18 @@ class ModelSpec:
 
     spec: DesignSpec
     design: OrthonormalCells
+    response: Response
     parameters: ParameterVector
     coefficients: tuple[CoefficientPrior, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each fixed-effect column."""
-        return self.spec.names
+        return self.spec.fixed.names
+
+    def with_response(self, response: Response) -> ModelSpec:
+        """Put another response into the model: same design, same priors."""
+        return replace(self, response=response)
 
     @property
     def prior_precision(self) -> Array:
@@ -185,7 +191,12 @@ def model_from_cells(
     sigma = spec.sigma
     kind = Gaussian if sigma is None else KnownGaussian
     stated = sort_priors(
-        priors or {}, spec.names, spec.terms, spec.groups, kind.dispersions, mad=cells.mad
+        priors or {},
+        spec.fixed.names,
+        spec.fixed.terms,
+        spec.groups,
+        kind.dispersions,
+        mad=cells.mad,
     )
     blocks: list[list[int]] = [[] for _ in spec.factors]
     group_terms = []
@@ -198,18 +209,21 @@ def model_from_cells(
         FactorLayout(factor.name, int(codes.max()) + 1, codes, tuple(block))
         for factor, codes, block in zip(spec.factors, cells.level, blocks, strict=True)
     )
-    design = orthonormalize(cells, spec.names, layouts)
+    design, response = orthonormalize(cells, spec.fixed.names, layouts)
     sizes = column_sizes(design)
     model = ModelSpec(
         spec=spec,
         design=design,
+        response=response,
         parameters=ParameterVector(
             tuple(group_terms),
             Gaussian(stated.residual()) if sigma is None else KnownGaussian(float(np.log(sigma))),
             tuple(len(b) for b in blocks),
             stated.joint(group_terms, [sizes[b] for b in blocks]),
         ),
-        coefficients=tuple(coefficient_prior(stated.by_name.get(n, flat()), n) for n in spec.names),
+        coefficients=tuple(
+            coefficient_prior(stated.by_name.get(n, flat()), n) for n in spec.fixed.names
+        ),
     )
     check_identified(
         model.design, model.parameters, model.prior_precision == 0, cells, stated.by_name
@@ -224,8 +238,8 @@ def _check_names(spec: DesignSpec) -> None:
     for group in spec.groups:
         taken |= {correlation_label(group.label), *group.names}
         taken |= {f"{name}_sigma" for name in group.names}
-    taken |= {f"{t.name}_dim" for t in spec.terms if t.levels}
-    for term in spec.terms:
+    taken |= {f"{t.name}_dim" for t in spec.fixed.terms if t.levels}
+    for term in spec.fixed.terms:
         if term.name in taken:
             raise DataError(
                 f"A fixed effect cannot be called {term.name!r}, which names something else in "

@@ -64,7 +64,7 @@ def check_proper(model: ModelSpec) -> None:
             )
         if not model.random_intercept:
             continue
-        within, degrees = _within_residual(design)
+        within, degrees = _within_residual(model)
         if within == 0 and degrees + power_at_zero(prior) >= 1:
             raise parameters.family.perfect_fit()
 
@@ -75,17 +75,17 @@ def _between_rank(design: OrthonormalCells, free: Any) -> int:
         return 0
     # The group space loses the directions that they span exactly, those without spread within.
     basis = free_basis(design, free)
-    spread = basis.T @ design.within[:-1, :-1] @ basis
-    means = design.mean[:, :-1] @ basis
+    spread = basis.T @ design.within @ basis
+    means = design.mean @ basis
     null = np.linalg.eigh(spread)
     constant = null.eigenvectors[:, null.eigenvalues <= 1e-12]
     return int(np.linalg.matrix_rank(means @ constant)) if constant.size else 0
 
 
-def _within_residual(design: OrthonormalCells) -> tuple[float, int]:
+def _within_residual(model: ModelSpec) -> tuple[float, int]:
     """Sum of squares within groups that X does not explain, and its degrees of freedom."""
-    W = design.within
-    xx, xy, yy = W[:-1, :-1], W[:-1, -1], float(W[-1, -1])
+    design, response = model.design, model.response
+    xx, xy, yy = design.within, response.within, response.square
     rank = int(np.linalg.matrix_rank(xx, tol=1e-12, hermitian=True)) if design.p else 0
     rest = yy - float(xy @ np.linalg.pinv(xx, rcond=1e-12, hermitian=True) @ xy) if rank else yy
     degrees = design.N - len(design.count) - rank

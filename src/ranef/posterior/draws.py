@@ -78,7 +78,9 @@ def posterior_draws(
     """
     theta = _vectors(tree, model) if theta is None else theta.reshape(-1, theta.shape[-1])
     beta = read_coefficients(tree, model)
-    internal = np.asarray(np.linalg.solve(model.design.T, (beta - model.design.beta_ls).T).T, float)
+    internal = np.asarray(
+        np.linalg.solve(model.design.T, (beta - model.response.beta_ls).T).T, float
+    )
     return PosteriorDraws(
         target=MarginalPosterior(model),
         theta=theta,
@@ -93,7 +95,7 @@ def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
     """Read coefficients in the user's coordinates out of a labelled tree, shape (n, p)."""
     sizes = tree["posterior"].sizes
     beta = np.empty((sizes["chain"] * sizes["draw"], len(model.names)))
-    for fixed in model.spec.terms:
+    for fixed in model.spec.fixed.terms:
         beta[:, list(fixed.columns)] = _read(tree, fixed.name)
     return beta
 

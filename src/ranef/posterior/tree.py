@@ -62,7 +62,7 @@ def to_tree(
     posterior: dict[str, Array] = {}
     dims: dict[str, list[str]] = {}
     coords: dict[str, Any] = {}
-    for term in model.spec.terms:
+    for term in model.spec.fixed.terms:
         name = stored(term.name)
         if term.levels:
             posterior[name] = sample.beta[:, :, list(term.columns)]

@@ -86,7 +86,7 @@ def complete_draws(
     return PosteriorSample(
         parameters=model.parameters,
         theta=theta.reshape(*shape, -1),
-        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
+        beta=(model.response.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
         log_density=log_density.reshape(shape),
         accepted=None,
         log_weight=None,

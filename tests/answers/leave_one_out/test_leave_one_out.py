@@ -123,9 +123,7 @@ def some_vectors(model: Any, n: int = 2) -> np.ndarray:
 
 def build_spread(model: Any) -> float:
     """SD of the response about its least-squares fit, within cells."""
-    design = model.design
-    y = design.mean[:, -1]
-    return float(np.sqrt((design.within[-1, -1] + design.count @ y**2) / design.N))
+    return float(model.response.spread(model.design.count))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -135,7 +133,9 @@ def test_rows_have_their_dense_conditional_density(case):
     eta, made = some_vectors(model), Dense(model, rows)
     N = len(rows.y)
     expected = [[made.log_density(e, np.arange(N) == i) for i in range(N)] for e in eta]
-    structures = [None] if len(model.design.factors) == 1 else [None, Crossed(model.design)]
+    structures = [None]
+    if len(model.design.factors) > 1:
+        structures.append(Crossed(model.design, model.response))
     for structure in structures:
         target = MarginalPosterior(model, structure)
         left_out, seen = row_densities(target, rows, np.arange(N), eta)

@@ -499,7 +499,7 @@ def test_columns_left_out_must_be_combinations_in_new_rows_too(data):
     seen = data[(data["f"] != "mid") | (data["k"] != 2)].reset_index(drop=True)
     seen = seen.assign(double=2 * seen["x"] + 1)
     fit = rf.fit("y ~ x + double + f*C(k) + (1|g)", seen, aliased="drop", seed=1, draws=64)
-    assert len(fit.source.model.spec.aliased) == 2
+    assert len(fit.source.model.spec.fixed.aliased) == 2
     table = fit.predict(seen).table()
     np.testing.assert_allclose(table["mean"], fit.predict().table()["mean"], rtol=1e-9)
     with pytest.raises(rf.DataError, match=r"'double' was left out.*row 2 of the new rows"):

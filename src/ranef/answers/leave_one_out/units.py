@@ -108,10 +108,9 @@ def units_of(rows: Rows, unit: str) -> Units:
 
 def internal_rows(rows: Rows, model: ModelSpec) -> tuple[Array, Array]:
     """Rows [x~ y~] in the design's internal coordinates (N, p + 1), and their weights (N,)."""
-    design = model.design
-    rest = rows.response - rows.X @ design.beta_ls
+    rest = rows.response - rows.X @ model.response.beta_ls
     w = np.ones(len(rest)) if rows.weights is None else rows.weights
-    return np.column_stack([rows.X @ design.T, rest]), w
+    return np.column_stack([rows.X @ model.design.T, rest]), w
 
 
 def products_by_unit(V: Array, w: Array, units: Units) -> Array:
@@ -126,41 +125,19 @@ def products_by_unit(V: Array, w: Array, units: Units) -> Array:
 
 
 def without_rows(model: ModelSpec, rows: Rows, out: NDArray[np.bool_]) -> ModelSpec:
-    """The same model, priors included, of the data without some rows.
+    """The same model, priors included, of the data without the rows that are `out`, shape (N,).
 
-    Parameters
-    ----------
-    model, rows
-        The model and its rows.
-    out
-        Which rows to leave out, shape (N,).
-
-    Returns
-    -------
-    ModelSpec
-        Levels that lost all their rows are gone, and the others numbered anew, in the same order.
+    Levels that lost all their rows are gone, and the others numbered anew, in the same order.
     """
     rest = rows.take(np.flatnonzero(~out))
     return _model_of(model, rest, rest.codes)
 
 
 def with_copy(model: ModelSpec, rows: Rows, units: Units, j: int) -> ModelSpec:
-    """The same model with one more group, whose rows and responses are those of group j.
+    """The same model with one more group, whose rows and responses are those of group j of `units`.
 
-    Parameters
-    ----------
-    model, rows
-        The model and its rows.
-    units
-        Levels of one of its grouping factors.
-    j
-        Which of them.
-
-    Returns
-    -------
-    ModelSpec
-        Levels of other factors that occur in this group alone, as casks do in a batch, get copies
-        too; those that occur elsewhere are shared.
+    Levels of other factors that occur in this group alone, as casks do in a batch, get copies too;
+    those that occur elsewhere are shared.
     """
     again = np.flatnonzero(units.codes == j)
     codes = []
@@ -187,7 +164,8 @@ def _model_of(model: ModelSpec, rows: Rows, codes: Sequence[IntArray]) -> ModelS
         replace(at, levels=len(own.levels), codes=level)
         for at, own, level in zip(model.design.factors, spec.factors, cells.level, strict=True)
     )
-    return replace(model, spec=spec, design=orthonormalize(cells, model.names, factors))
+    design, response = orthonormalize(cells, model.names, factors)
+    return replace(model, spec=spec, design=design, response=response)
 
 
 def refuse_undetermined(rows: Rows, model: ModelSpec, units: Units) -> None:

@@ -213,9 +213,8 @@ def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array,
 
 def _fixed(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
     """What of the mean no draw changes, shape (r,), and the internal columns, shape (r, p)."""
-    design = given.drawn.target.model.design
-    X = rows.X[part]
-    return rows.offset[part] + X @ design.beta_ls, X @ design.T
+    model, X = given.drawn.target.model, rows.X[part]
+    return rows.offset[part] + X @ model.response.beta_ls, X @ model.design.T
 
 
 def draw_rows(given: Predictive, rows: DesignRows, rng: np.random.Generator) -> Array:

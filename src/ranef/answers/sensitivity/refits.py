@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from ranef.cells.cells import Cells
     from ranef.common.array_types import Array, Seed
     from ranef.mixed_model.model import ModelSpec
 
@@ -272,7 +271,11 @@ def sensitivity(
     alternatives = list(zip(stated.items(), streams, strict=True))
     for (name, changes), rng in track(alternatives, "Refitting", show=progress):
         try:
-            model = _restate(source.model, cells, {**_kept(own, changes, source.model), **changes})
+            restated = {**_kept(own, changes, source.model), **changes}
+            with warnings.catch_warnings():
+                # What the data cannot tell was said when the model was fitted.
+                warnings.simplefilter("ignore", IdentifiabilityWarning)
+                model = model_from_cells(source.model.spec, cells, restated)
             sample = SAMPLERS["exact"](model, request, rng)
         except ImproperPosteriorError as error:
             if given is not None:
@@ -329,9 +332,7 @@ def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, An
 
     design, parameters = model.design, model.parameters
     if not mad > 0:
-        y = design.mean[:, -1]
-        square = design.within[-1, -1] + design.count @ y**2
-        mad = float(np.sqrt(square / design.count.sum()))
+        mad = model.response.spread(design.count)
     sizes = column_sizes(design)
     scale = {
         name: mad / max(float(sizes[design.factors[term.factor].columns[place]]), 1e-300)
@@ -349,7 +350,7 @@ def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, An
     out: dict[str, dict[str, Any]] = {
         name: {k: family(s) for k, s in scale.items()} for name, family in families.items()
     }
-    if parameters.family.dispersions and not joint_names_taken(model.names, model.spec.terms):
+    if parameters.family.dispersions and not joint_names_taken(model.names, model.spec.fixed.terms):
         out["variance shares"] = {TOTAL: half_t(mad, 3), SHARES: dirichlet(1)}
     return out
 
@@ -392,14 +393,6 @@ def _kept(own: Mapping[str, str], changes: Mapping[str, Any], model: ModelSpec) 
             gone.add(term.label)
     gone |= {n.removesuffix("_sigma") for n in changes}
     return {k: _parsed(v) for k, v in own.items() if k not in gone}
-
-
-def _restate(model: ModelSpec, cells: Cells, priors: Mapping[str, Any]) -> ModelSpec:
-    """Join the same cells with other priors."""
-    with warnings.catch_warnings():
-        # What the data cannot tell was said when the model was fitted.
-        warnings.simplefilter("ignore", IdentifiabilityWarning)
-        return model_from_cells(model.spec, cells, priors)
 
 
 def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:

@@ -27,6 +27,7 @@ from ranef.likelihood.structures.row_effects import add_effects
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.structures.factor_blocks import CrossBlock
 
@@ -41,7 +42,7 @@ class Crossed:
 
     Parameters
     ----------
-    design
+    design, response
         The data.
     like
         The structure of the same cells at other weights, to take from it which effects meet.
@@ -49,8 +50,10 @@ class Crossed:
 
     by_level = None
 
-    def __init__(self, design: OrthonormalCells, like: Crossed | None = None) -> None:
-        self.design = design
+    def __init__(
+        self, design: OrthonormalCells, response: Response, like: Crossed | None = None
+    ) -> None:
+        self.design, self.response = design, response
         factors = range(len(design.factors))
         self.crosses: dict[tuple[int, int], CrossBlock] = {
             (f, g): cross_block(design, f, g, None if like is None else like.crosses[f, g])
@@ -58,12 +61,12 @@ class Crossed:
             for g in factors
             if f != g
         }
-        blocks = [factor_block(design, f) for f in factors]
+        blocks = [factor_block(design, response, f) for f in factors]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.order = [int(i) for i in np.argsort(sizes, kind="stable")[::-1]]
         self.place = np.argsort(self.order).tolist()
         self.blocks = [blocks[f] for f in self.order]
-        self.total = total_products(design)
+        self.total = total_products(design, response)
         largest, *rest = self.order
         self.starts = np.cumsum([0, *(sizes[f] for f in rest)])
         R, P = int(self.starts[-1]), len(self.total)
@@ -107,7 +110,7 @@ class Crossed:
 
     def reweighted(self, weights: Array) -> Crossed:
         """See `Structure.reweighted`."""
-        return Crossed(reweighted(self.design, weights), like=self)
+        return Crossed(*reweighted(self.design, self.response, weights), like=self)
 
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
         """See `Structure.sums`."""

@@ -15,6 +15,7 @@ from ranef.errors import DataError
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array, IntArray
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FactorBlock",
     "cross_block",
     "factor_block",
+    "level_products",
     "reweighted",
     "total_products",
 ]
@@ -63,12 +65,12 @@ class CrossBlock:
     pair: IntArray
 
 
-def factor_block(design: OrthonormalCells, factor: int) -> FactorBlock:
+def factor_block(design: OrthonormalCells, response: Response, factor: int) -> FactorBlock:
     """Sum the cells' cross-products by level of one factor.
 
     Parameters
     ----------
-    design
+    design, response
         The data.
     factor
         Its position in `design.factors`.
@@ -78,15 +80,31 @@ def factor_block(design: OrthonormalCells, factor: int) -> FactorBlock:
     FactorBlock
     """
     at = design.factors[factor]
-    G, q, P = at.levels, len(at.columns), design.p + 1
-    codes = at.codes
-    ZZ, ZV = np.empty((G, q, q)), np.empty((G, q, P))
+    columns = [
+        *zip(design.mean.T, design.slope_x.transpose(2, 0, 1), strict=True),
+        (response.mean, response.slopes),
+    ]
+    ZV = np.empty((at.levels, len(at.columns), len(columns)))
+    for a, i in enumerate(at.columns):
+        z = _zz(design, 0, i)
+        for k, (mean, within) in enumerate(columns):
+            product = z * mean
+            if i > 0:
+                product += within[:, i - 1]
+            ZV[:, a, k] = np.bincount(at.codes, product, minlength=at.levels)
+    return FactorBlock(level_products(design, factor), ZV)
+
+
+def level_products(design: OrthonormalCells, factor: int) -> Array:
+    """Z_j'Z_j for each of G levels of one factor, shape (G, q, q)."""
+    at = design.factors[factor]
+    ZZ = np.empty((at.levels, len(at.columns), len(at.columns)))
     for a, i in enumerate(at.columns):
         for b, j in enumerate(at.columns[: a + 1]):
-            ZZ[:, a, b] = ZZ[:, b, a] = np.bincount(codes, _zz(design, i, j), minlength=G)
-        for k in range(P):
-            ZV[:, a, k] = np.bincount(codes, _zv(design, i, k), minlength=G)
-    return FactorBlock(ZZ, ZV)
+            ZZ[:, a, b] = ZZ[:, b, a] = np.bincount(
+                at.codes, _zz(design, i, j), minlength=at.levels
+            )
+    return ZZ
 
 
 def cross_block(
@@ -121,9 +139,10 @@ def cross_block(
     return CrossBlock(row, column, values, pair)
 
 
-def total_products(design: OrthonormalCells) -> Array:
+def total_products(design: OrthonormalCells, response: Response) -> Array:
     """[X~ y~]'[X~ y~], shape (p + 1, p + 1)."""
-    return design.within + (design.mean * design.count[:, None]).T @ design.mean
+    mean, within = response.beside(design)
+    return within + (mean * design.count[:, None]).T @ mean
 
 
 def _zz(design: OrthonormalCells, i: int, j: int) -> Array:
@@ -136,27 +155,22 @@ def _zz(design: OrthonormalCells, i: int, j: int) -> Array:
     return np.asarray(product + design.slope_slope[:, i - 1, j - 1])
 
 
-def _zv(design: OrthonormalCells, i: int, k: int) -> Array:
-    """Cross-product of a group column with a column of [X~ y~] in each cell."""
-    if i == 0:
-        return np.asarray(design.count * design.mean[:, k])
-    product = design.count * design.slopes[:, i - 1] * design.mean[:, k]
-    return np.asarray(product + design.slope_v[:, i - 1, k])
-
-
-def reweighted(design: OrthonormalCells, weights: Array) -> OrthonormalCells:
+def reweighted(
+    design: OrthonormalCells, response: Response, weights: Array
+) -> tuple[OrthonormalCells, Response]:
     """The same cells, each cell's cross-products times a weight (C,); see `Structure.reweighted`.
 
     Of the result only cross-products have a meaning: its columns are no longer orthonormal.
     """
-    if design.within.any():
+    if design.within.any() or response.square:
         raise DataError(
             "Cells that hold several different rows came with a weight for each cell, but their "
             "cross-products are pooled; cells of equal rows are expected."
         )
+    by_cell = weights[:, None, None]
     return replace(
         design,
         count=weights * design.count,
-        slope_slope=weights[:, None, None] * design.slope_slope,
-        slope_v=weights[:, None, None] * design.slope_v,
-    )
+        slope_slope=by_cell * design.slope_slope,
+        slope_x=by_cell * design.slope_x,
+    ), replace(response, slopes=weights[:, None] * response.slopes)

@@ -12,6 +12,7 @@ from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array, IntArray
 
 __all__ = ["OneFactor"]
@@ -22,14 +23,14 @@ class OneFactor:
 
     Parameters
     ----------
-    design
+    design, response
         The data, with one factor.
     """
 
-    def __init__(self, design: OrthonormalCells) -> None:
-        block = factor_block(design, 0)
-        self.design = design
-        self.by_level = ClassSums(block.ZZ, block.ZV, total_products(design))
+    def __init__(self, design: OrthonormalCells, response: Response) -> None:
+        block = factor_block(design, response, 0)
+        self.design, self.response = design, response
+        self.by_level = ClassSums(block.ZZ, block.ZV, total_products(design, response))
         self.name = f"one factor, {len(self.by_level.ZZ):,} classes of groups with equal Z'Z"
 
     @classmethod
@@ -44,7 +45,7 @@ class OneFactor:
 
     def reweighted(self, weights: Array) -> OneFactor:
         """See `Structure.reweighted`."""
-        return OneFactor(reweighted(self.design, weights))
+        return OneFactor(*reweighted(self.design, self.response, weights))
 
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
         """See `Structure.sums`."""

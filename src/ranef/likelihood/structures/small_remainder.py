@@ -17,6 +17,7 @@ from ranef.common.random_streams import split_stream
 from ranef.likelihood.structures.factor_blocks import (
     cross_block,
     factor_block,
+    level_products,
     reweighted,
     total_products,
 )
@@ -25,6 +26,7 @@ from ranef.likelihood.structures.row_effects import add_effects
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.structures.factor_blocks import CrossBlock
 
@@ -36,7 +38,7 @@ class SmallRemainder:
 
     Parameters
     ----------
-    design
+    design, response
         The data.
     like
         The structure of the same cells at other weights, to take pairs of levels from.
@@ -44,8 +46,10 @@ class SmallRemainder:
 
     by_level = None
 
-    def __init__(self, design: OrthonormalCells, like: SmallRemainder | None = None) -> None:
-        self.design = design
+    def __init__(
+        self, design: OrthonormalCells, response: Response, like: SmallRemainder | None = None
+    ) -> None:
+        self.design, self.response = design, response
         self._crosses: dict[tuple[int, int], CrossBlock] = {}
         known = {} if like is None else like._crosses
 
@@ -53,7 +57,7 @@ class SmallRemainder:
             self._crosses[f, g] = cross_block(design, f, g, known.get((f, g)))
             return self._crosses[f, g]
 
-        blocks = [factor_block(design, f) for f in range(len(design.factors))]
+        blocks = [factor_block(design, response, f) for f in range(len(design.factors))]
         sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
         self.first = int(np.argmax(sizes))
         self.rest = [f for f in range(len(blocks)) if f != self.first]
@@ -63,7 +67,7 @@ class SmallRemainder:
         big = blocks[self.first]
         G, q = big.ZZ.shape[:2]
         ZA, total = np.zeros((G, q, R + P)), np.zeros((R + P, R + P))
-        ZA[:, :, R:], total[R:, R:] = big.ZV, total_products(design)
+        ZA[:, :, R:], total[R:, R:] = big.ZV, total_products(design, response)
         for i, f in enumerate(self.rest):
             own = blocks[f]
             at = self._at(i)
@@ -93,13 +97,13 @@ class SmallRemainder:
             return False
         if rest <= budget.BATCHED_EFFECTS:
             return True
-        ZZ = factor_block(design, int(np.argmax(sizes))).ZZ
+        ZZ = level_products(design, int(np.argmax(sizes)))
         products = len(find_classes(ZZ)[0]) * ZZ.shape[1] ** 2 * rest**2
         return bool(products <= budget.CLASS_PRODUCTS)
 
     def reweighted(self, weights: Array) -> SmallRemainder:
         """See `Structure.reweighted`."""
-        return SmallRemainder(reweighted(self.design, weights), like=self)
+        return SmallRemainder(*reweighted(self.design, self.response, weights), like=self)
 
     @property
     def cost(self) -> float:

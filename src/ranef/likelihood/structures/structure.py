@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ranef.cells.orthonormal import OrthonormalCells
+    from ranef.cells.response import Response
     from ranef.common.array_types import Array, IntArray
     from ranef.likelihood.structures.level_classes import ClassSums
 
@@ -33,7 +34,7 @@ class Structure(Protocol):
 
     name: str
 
-    def __init__(self, design: OrthonormalCells) -> None: ...
+    def __init__(self, design: OrthonormalCells, response: Response) -> None: ...
 
     @classmethod
     def suits(cls, design: OrthonormalCells) -> bool:
@@ -147,6 +148,7 @@ class Structure(Protocol):
 STRUCTURES: tuple[type[Structure], ...] = (OneFactor, SmallRemainder, Crossed)
 
 
-def choose_structure(design: OrthonormalCells) -> Structure:
+def choose_structure(design: OrthonormalCells, response: Response) -> Structure:
     """Choose the cheapest way to evaluate a design."""
-    return next(structure for structure in STRUCTURES if structure.suits(design))(design)
+    suited = next(structure for structure in STRUCTURES if structure.suits(design))
+    return suited(design, response)

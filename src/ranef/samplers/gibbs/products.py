@@ -73,15 +73,15 @@ def products_of(model: ModelSpec) -> Products:
     """
     design, p = model.design, model.design.p
     factors = range(len(design.factors))
-    blocks = tuple(factor_block(design, f) for f in factors)
+    blocks = tuple(factor_block(design, model.response, f) for f in factors)
     # X~ is orthonormal, so a rotation that makes the prior precision diagonal leaves both so.
     proper = model.prior_precision > 0
     root = np.sqrt(model.prior_precision[proper])[:, None] * design.T[proper]
     _, values, Qh = np.linalg.svd(root)
     Q, precision = Qh.T, np.zeros(p)
     precision[: len(values)] = values**2
-    offset = np.where(proper, model.prior_mean - design.beta_ls, 0.0)
-    total = total_products(design)
+    offset = np.where(proper, model.prior_mean - model.response.beta_ls, 0.0)
+    total = total_products(design, model.response)
     gram = total.copy()
     gram[:p, :p] = Q.T @ total[:p, :p] @ Q
     gram[:p, p] = gram[p, :p] = Q.T @ total[:p, p]

@@ -140,7 +140,7 @@ def _collect(
     return PosteriorSample(
         parameters=model.parameters,
         theta=theta,
-        beta=model.design.beta_ls + beta,
+        beta=model.response.beta_ls + beta,
         log_density=_log_density(model, theta.reshape(-1, d)).reshape(chains, kept),
         accepted=None,
         log_weight=None,

@@ -86,7 +86,7 @@ def given(products: Products, chains: int, start: InitialState) -> State:
     -------
     State
     """
-    apart = (start.beta - products.model.design.beta_ls).T
+    apart = (start.beta - products.model.response.beta_ls).T
     beta = np.asarray(np.linalg.solve(products.turn, apart).T) if products.p else start.beta
 
     def every(values: Array) -> Array:

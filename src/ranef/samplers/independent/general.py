@@ -116,13 +116,6 @@ def sample_independent(
     )
 
 
-def _spread(model: ModelSpec) -> float:
-    """Residual SD of the response about the fixed effects alone."""
-    design = model.design
-    y = design.mean[:, -1]
-    return float(np.sqrt((design.within[-1, -1] + design.count @ y**2) / design.count.sum()))
-
-
 def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
     """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
     ratios = model.parameters.split(model.parameters.relative(mode[None]))
@@ -144,7 +137,7 @@ def starts(model: ModelSpec) -> list[Array]:
         Parameter vectors, shape (d,).
     """
     design, parameters = model.design, model.parameters
-    spread = _spread(model)
+    spread = model.response.spread(model.design.count)
     size = np.maximum(column_sizes(design), 1e-300)
     out = []
     for share in (0.5, 0.02):

@@ -77,7 +77,7 @@ def sample_ratio(
     return PosteriorSample(
         parameters=model.parameters,
         theta=model.parameters.absolute(0.5 * log_ratio[:, None], log_sigma).reshape(*shape, -1),
-        beta=(model.design.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
+        beta=(model.response.beta_ls + internal @ model.design.T.T).reshape(*shape, -1),
         log_density=target.log_density(log_ratio, log_sigma, profile).reshape(shape),
         accepted=(np.diff(kept, prepend=-1) != 0).reshape(shape),
         log_weight=log_w[START:].reshape(shape),
