@@ -12,8 +12,9 @@ from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers.independent.general import sample_independent, starts
+from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.sample import SamplerSettings
+from ranef.samplers.search import starts
 
 FORMULAS = {
     "slopes": "y ~ x + (x|g)",

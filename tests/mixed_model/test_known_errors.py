@@ -21,8 +21,9 @@ from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
 from ranef.mixed_model.parameters import ParameterVector
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.independent.general import sample_independent, starts
+from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.sample import SamplerSettings
+from ranef.samplers.search import starts
 
 # Rubin (1981), Journal of Educational Statistics 6, 377: effects of coaching in eight schools.
 Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])

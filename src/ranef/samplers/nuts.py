@@ -25,7 +25,7 @@ from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.complete import complete_draws
-from ranef.samplers.independent.general import refuse_perfect_fit, starts
+from ranef.samplers.search import refuse_perfect_fit, starts
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp
 
-from ranef.cells.orthonormal import column_sizes
 from ranef.common.progress import status
 from ranef.common.random_streams import split_stream
 from ranef.likelihood.interpolation.interpolate import interpolate, is_expensive
-from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior
+from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.metropolis import START, run_chain
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.complete import complete_draws
 from ranef.samplers.independent.mixture import NARROW, WIDE, fit_mixture
 from ranef.samplers.independent.tails import TailTransform
+from ranef.samplers.search import refuse_perfect_fit, starts
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
-__all__ = ["refuse_perfect_fit", "sample_independent", "starts"]
+__all__ = ["sample_independent"]
 
 
 def sample_independent(
@@ -114,38 +114,3 @@ def sample_independent(
         log_marginal_likelihood=None if model.improper() else log_mass,
         surrogate_error=error,
     )
-
-
-def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
-    """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
-    ratios = model.parameters.split(model.parameters.relative(mode[None]))
-    if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
-        raise model.parameters.family.perfect_fit()
-
-
-def starts(model: ModelSpec) -> list[Array]:
-    """Two places to climb from: moderate group effects, and nearly none.
-
-    Parameters
-    ----------
-    model
-        Data and priors.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Parameter vectors, shape (d,).
-    """
-    design, parameters = model.design, model.parameters
-    spread = model.response.spread(model.design.count)
-    size = np.maximum(column_sizes(design), 1e-300)
-    out = []
-    for share in (0.5, 0.02):
-        theta: list[float] = []
-        for term in parameters.terms:
-            block = design.factors[term.factor].columns
-            theta += [np.log(share * spread / size[block[j]]) for j in term.place]
-            theta += [0.0] * term.correlations
-        theta += [np.log(0.7 * spread)] * len(parameters.family.dispersions)
-        out.append(np.array(theta))
-    return out
