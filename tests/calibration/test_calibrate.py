@@ -609,13 +609,12 @@ def test_starts_that_cannot_be_are_refused(model, options, message):
         rf.calibrate(fitted, 10, **options)
 
 
-def moved(sample, log_sigma=None, log_ratio=None):
+def moved(sample, log_sigma=lambda x: x, log_ratio=lambda x: x):
     """Residual SDs and variance ratios put through functions of their logs."""
-    sigma = np.log(sample.sigma)
-    ratio = 2 * np.log(sample.scales["1|g"] / sample.sigma)
-    sigma = sigma if log_sigma is None else log_sigma(sigma)
-    ratio = ratio if log_ratio is None else log_ratio(ratio)
-    return replace(sample, sigma=np.exp(sigma), scales={"1|g": np.exp(sigma + ratio / 2)})
+    log_scale, sigma = sample.theta[..., 0], sample.theta[..., 1]
+    ratio = log_ratio(2 * (log_scale - sigma))
+    sigma = log_sigma(sigma)
+    return replace(sample, theta=np.stack([sigma + ratio / 2, sigma], axis=-1))
 
 
 def shifted(sample, rng):
@@ -912,7 +911,9 @@ def test_the_command_prints_the_table_and_resumes(monkeypatch, capsys, tmp_path)
 
     # A sampler that is not calibrated ends with code 1, bad input with code 2.
     exact = SAMPLERS["exact"]
-    monkeypatch.setitem(SAMPLERS, "gibbs", lambda m, r, g: moved_scale(exact(m, r, g)))
+    monkeypatch.setitem(
+        SAMPLERS, "gibbs", lambda m, r, g: moved(exact(m, r, g), lambda x: x + np.log(2))
+    )
     monkeypatch.setattr(sys, "argv", [*arguments[:-4], "--method", "gibbs"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -923,7 +924,3 @@ def test_the_command_prints_the_table_and_resumes(monkeypatch, capsys, tmp_path)
         cli.main()
     assert stop.value.code == 2
     assert "nothing can be drawn" in capsys.readouterr().err
-
-
-def moved_scale(sample):
-    return replace(sample, sigma=2 * sample.sigma)
