@@ -12,8 +12,8 @@ import numpy as np
 
 from ranef.common.array_types import Array
 from ranef.gibbs_check.by_replay import check_by_replay, check_elements
-from ranef.gibbs_check.recorder import Diverged, Recorder, UnrecordedDraw
-from ranef.gibbs_check.replay.update_map import NotReplayable
+from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.update_map import NotReplayable, record
 from ranef.gibbs_check.report import BlockCheck
 from ranef.gibbs_check.sampler import Context, State, UpdateError, changed, copied
 from ranef.gibbs_check.simulation.before_after import before_after, functionals, line_step
@@ -44,8 +44,8 @@ def check_block(context: Context, name: str) -> BlockCheck:
     try:
         made = _meddling(context, name) or _levels(context, name)
     except UpdateError as error:
-        told = f"update {name!r} {error}, at a state where log_joint is finite"
-        made = BlockCheck(name, 0, False, told)
+        finding = f"update {name!r} {error}, at a state where log_joint is finite"
+        made = BlockCheck(name, 0, False, finding)
     return replace(made, seconds=made.seconds or time.perf_counter() - started)
 
 
@@ -60,20 +60,21 @@ def _levels(context: Context, name: str) -> BlockCheck:
         reason, kernel = str(cause), cause.kernel
     if not kernel and _own_value_matters(context, name):
         reason, kernel = f"{reason}, and depends on its own current value", True
-    if kernel and context.sampler.value(context.sampler.state, name).size > 1:
+    several = context.sampler.value(context.sampler.state, name).size > 1
+    if kernel and several and name not in context.sampler.discrete:
         try:
             return check_elements(context, name)
-        except NotReplayable as cause:
+        except (NotReplayable, UpdateError) as cause:
             reason = str(cause)
     try:
         return _step(context, name, reason) if kernel else _pit(context, name, reason)
     except Unbounded:
-        told = (
+        finding = (
             f"not checked: it {reason}, and log_joint does not fall off as {name!r} grows or "
             "shrinks, or rises again beyond a valley; make it minus infinity outside the "
             "support (of an angle, one turn)"
         )
-        return BlockCheck(name, None, None, told)
+        return BlockCheck(name, None, None, finding)
 
 
 def _meddling(context: Context, name: str) -> BlockCheck | None:
@@ -94,8 +95,8 @@ def _meddling(context: Context, name: str) -> BlockCheck | None:
         return BlockCheck(name, 0, False, f"update {name!r} changes the data")
     if others:
         shown = ", ".join(repr(k) for k in others)
-        told = f"update {name!r} changes {shown} in the state, not its own"
-        return BlockCheck(name, 0, False, told)
+        finding = f"update {name!r} changes {shown} in the state, not its own"
+        return BlockCheck(name, 0, False, finding)
     return None
 
 
@@ -123,20 +124,12 @@ def _own_value_shapes(context: Context, name: str) -> bool:
     """Whether the own value moves parameters of a draw: values may come out the same."""
     # A generator of its own, so that reports for a seed do not change.
     recorder = Recorder(np.random.default_rng(0))
-    recorder.record()
     try:
-        context.sampler.draw(name, context.states[1], recorder)
-        script, point = list(recorder.entries), recorder.coordinates()
-        recorder.replay(point, script)
-        moved = context.sampler.place(context.states[1], name, _other(context, name))
-        context.sampler.draw(name, moved, recorder)
-    except (Diverged, UnrecordedDraw, UpdateError):
+        update = record(context.sampler, name, context.states[1], recorder)
+        update.at(update.point, _other(context, name))
+    except (NotReplayable, UpdateError):
         return False
-    return any(
-        not np.array_equal(p, q)
-        for now, then in zip(recorder.entries, script, strict=False)
-        for p, q in zip(now.parameters, then.parameters, strict=True)
-    )
+    return not update.same_parameters
 
 
 def _other(context: Context, name: str) -> Array:
@@ -153,8 +146,8 @@ def _pit(context: Context, name: str, reason: str, *, kernel: bool = False) -> B
         context.sampler, name, context.states[1:], context.rng, context.alpha, kernel=kernel
     )
     right = result.p_value >= context.alpha
-    told = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
-    return BlockCheck(name, 1 + kernel, right, told, p_value=result.p_value)
+    finding = reason if right else f"update {name!r} {result.note}; replay: it {reason}"
+    return BlockCheck(name, 1 + kernel, right, finding, p_value=result.p_value)
 
 
 def _step(context: Context, name: str, reason: str) -> BlockCheck:

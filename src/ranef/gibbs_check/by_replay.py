@@ -9,19 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from ranef.gibbs_check.explain.diagnosis import diagnose
-from ranef.gibbs_check.explain.scan import tell_elements, which_elements
+from ranef.gibbs_check.explain.scan import explain_elements
 from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.densities import Comparison, compare
 from ranef.gibbs_check.replay.elementwise import compare_elements, read_scan
-from ranef.gibbs_check.replay.indicators import compare_indicators, scan_orders
-from ranef.gibbs_check.replay.support import off_surface, outside, wrong_outcomes
-from ranef.gibbs_check.replay.update_map import (
-    Comparison,
-    Map,
-    NotReplayable,
-    compare,
-    missed,
-    read_map,
-)
+from ranef.gibbs_check.replay.support import stops_short, wrong_support
+from ranef.gibbs_check.replay.update_map import UpdateMap, read_map
 from ranef.gibbs_check.report import BlockCheck
 from ranef.gibbs_check.sampler import Context, UpdateError
 from ranef.gibbs_check.states import asymmetric_states
@@ -53,44 +46,26 @@ def check_by_replay(context: Context, name: str) -> BlockCheck:
     """
     started = time.perf_counter()
     recorder = Recorder(context.rng)
-    maps: list[Map] = []
-    found: list[Comparison] = []
+    maps: list[UpdateMap] = []
     for i, state in enumerate(context.states):
         other = context.sampler.value(context.states[i - 1], name)
-        maps.append(
-            read_map(context.sampler, name, state, other, recorder, maps[0] if maps else None)
-        )
-        found.append(compare(context.sampler, name, state, maps[-1], recorder))
-    told = _memory(context, name, maps) or _support(context, name, maps, recorder)
-    worst = max(found, key=_excess)
-    right = worst.worst <= worst.limit
-    if right and not told:
-        ends = (
-            missed(context.sampler, name, s, m) for s, m in zip(context.states, maps, strict=True)
-        )
-        told = next(filter(None, ends), "")
+        known = maps[0] if maps else None
+        maps.append(read_map(context.sampler, name, state, other, recorder, known))
+    found = [compare(update) for update in maps]
+    finding = _memory(context, maps[0]) or wrong_support(maps)
+    worst = max(found, key=lambda one: one.excess)
+    right = worst.excess <= 1.0
+    if right and not finding:
+        finding = next(filter(None, map(stops_short, maps)), "")
     seconds = time.perf_counter() - started
-    if not right and not told:
+    if not right and not finding:
         states = asymmetric_states(context.sampler, _FORMULA_STATES, context.rng)
-        formulas = diagnose(context.sampler, name, states, recorder)
-        if not formulas:
-            formulas = (
-                "draws values where log_joint is not finite"
-                if np.isinf(worst.worst)
-                else f"differs from the full conditional by {worst.worst:.2g} in log density"
-            )
-        told = formulas
-    return replace(_verdict(name, told, worst, found), seconds=seconds)
-
-
-def _support(context: Context, name: str, maps: list[Map], recorder: Recorder) -> str:
-    """Look at values that random draws seldom or never give."""
-    sampler, told = context.sampler, off_surface(context.sampler, name, context.states, maps)
-    for state, made in zip(context.states[1:], maps[1:], strict=True):
-        if not told and outside(sampler, name, state, made):
-            told = "draws values where log_joint is not finite"
-        told = told or wrong_outcomes(sampler, name, state, made, recorder)
-    return told
+        finding = diagnose(context.sampler, name, states, recorder) or (
+            "draws values where log_joint is not finite"
+            if np.isinf(worst.worst)
+            else f"differs from the full conditional by {worst.worst:.2g} in log density"
+        )
+    return replace(_verdict(name, finding, worst, found), seconds=seconds)
 
 
 def check_elements(context: Context, name: str) -> BlockCheck:
@@ -112,47 +87,25 @@ def check_elements(context: Context, name: str) -> BlockCheck:
     NotReplayable
         If no order of the elements can be seen.
     """
-    if name in context.sampler.discrete:
-        return _indicators(context, name)
     recorder, states = Recorder(context.rng), context.states[1:]
-    scan, made = read_scan(
-        context.sampler, name, states[0], context.sampler.value(states[1], name), recorder
-    )
-    by_state = [compare_elements(context.sampler, name, s, scan, recorder) for s in states]
-    found = [max(of, key=_excess) for of in zip(*by_state, strict=True)]
-    told = _memory(context, name, [made])
-    worst = max(found, key=_excess)
-    if not told and worst.worst > worst.limit:
-        told = tell_elements(context.sampler, name, states[0], scan, found, recorder)
-    return _verdict(name, told, worst, [c for of in by_state for c in of])
+    other = context.sampler.value(states[1], name)
+    scan = read_scan(context.sampler, name, states[0], other, recorder)
+    by_state = [compare_elements(scan, s) for s in states]
+    found = [max(of, key=lambda one: one.excess) for of in zip(*by_state, strict=True)]
+    worst = max(found, key=lambda one: one.excess)
+    finding = _memory(context, scan.update)
+    if not finding and worst.excess > 1.0:
+        finding = explain_elements(scan, found)
+    return _verdict(name, finding, worst, [c for of in by_state for c in of])
 
 
-def _indicators(context: Context, name: str) -> BlockCheck:
-    """Do the same for zeros and ones; right if one of the possible orders is."""
-    recorder, states = Recorder(context.rng), context.states[1:]
-    number, orders = scan_orders(context.sampler, name, states[0], recorder)
-    tried = []
-    for order in orders:
-        by_state = [
-            compare_indicators(context.sampler, name, s, number, order, recorder) for s in states
-        ]
-        found = [max(of, key=_excess) for of in zip(*by_state, strict=True)]
-        tried.append((max(found, key=_excess), order, found))
-    worst, order, found = min(tried, key=lambda one: _excess(one[0]))
-    right = worst.worst <= worst.limit
-    if not right and len(orders) > 1:
-        raise NotReplayable("depends on its own current value, in an order that replay cannot see")
-    told = "" if right else which_elements(context.sampler, name, order, found)
-    return _verdict(name, told, worst, found)
-
-
-def _verdict(name: str, told: str, worst: Comparison, found: list[Comparison]) -> BlockCheck:
-    """Put together what was compared; right if there is nothing to tell."""
+def _verdict(name: str, finding: str, worst: Comparison, found: list[Comparison]) -> BlockCheck:
+    """Put together what was compared; right if there is nothing to say."""
     return BlockCheck(
         name,
         0,
-        not told,
-        f"update {name!r} {told}" if told else "",
+        not finding,
+        f"update {name!r} {finding}" if finding else "",
         worst.worst,
         worst.limit,
         log_q=np.concatenate([c.log_q for c in found]),
@@ -160,13 +113,12 @@ def _verdict(name: str, told: str, worst: Comparison, found: list[Comparison]) -
     )
 
 
-def _memory(context: Context, name: str, maps: list[Map]) -> str:
+def _memory(context: Context, first: UpdateMap) -> str:
     """Look whether an update gives something else once it or others ran elsewhere."""
-    first = maps[0]
     if not np.array_equal(first.at(first.point), first.value):
         return "gives another value at the same state after it ran at others: it keeps something"
     for other in context.sampler.updates:
-        if other != name:
+        if other != first.name:
             with suppress(UpdateError):  # that one gets its own entry
                 context.sampler.draw(other, context.states[-1], context.rng)
             if not np.array_equal(first.at(first.point), first.value):
@@ -175,7 +127,3 @@ def _memory(context: Context, name: str, maps: list[Map]) -> str:
                     "elsewhere: it uses what that one keeps, not the state"
                 )
     return ""
-
-
-def _excess(found: Comparison) -> float:
-    return found.worst / max(found.limit, 1e-300)

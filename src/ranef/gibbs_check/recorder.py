@@ -16,7 +16,7 @@ from scipy.special import betaln, expit, gammaln, log_expit, xlog1py, xlogy
 
 from ranef.common.array_types import Array
 
-__all__ = ["Diverged", "Entry", "Recorder", "UnrecordedDraw", "log_densities"]
+__all__ = ["Diverged", "Entry", "Recorder", "UnrecordedDraw", "coordinates"]
 
 Shape = tuple[int, ...]
 
@@ -48,6 +48,12 @@ class Entry(NamedTuple):
 
 
 _DISCRETE = {"poisson", "binomial", "geometric", "negative_binomial", "categorical"}
+
+
+def coordinates(entries: list[Entry]) -> Array:
+    """Coordinates of the continuous draws of some calls, shape (k,)."""
+    parts = [e.values.ravel() for e in entries if e.kind not in _DISCRETE]
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 class Recorder(np.random.Generator):
@@ -99,8 +105,7 @@ class Recorder(np.random.Generator):
 
     def coordinates(self) -> Array:
         """All coordinates so far, shape (k,)."""
-        parts = [e.values.ravel() for e in self.entries if e.kind not in _DISCRETE]
-        return np.concatenate(parts) if parts else np.empty(0)
+        return coordinates(self.entries)
 
     @property
     def signature(self) -> list[tuple[str, int]]:
@@ -427,11 +432,6 @@ _LOG: dict[str, Any] = {
     ),
     "categorical": lambda x, p: np.log(p[x]),
 }
-
-
-def log_densities(entry: Entry, values: Array) -> Array:
-    """Log density of other values, or coordinates, of a recorded call."""
-    return np.asarray(_LOG[entry.kind](values, *entry.parameters))
 
 
 # -- arguments and results as NumPy has them

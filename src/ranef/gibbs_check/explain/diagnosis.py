@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ranef.gibbs_check.explain.elements import by_element
 from ranef.gibbs_check.explain.matrices import constrained, multivariate
 from ranef.gibbs_check.recorder import Recorder
-from ranef.gibbs_check.replay.update_map import Map, NotReplayable, read_map
+from ranef.gibbs_check.replay.update_map import NotReplayable, UpdateMap, read_map
 from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
 from ranef.gibbs_check.states import structure
 
@@ -34,73 +36,60 @@ def diagnose(sampler: GibbsSampler, name: str, states: list[State], recorder: Re
     str
         One or two sentences; empty if nothing more can be said than that they differ.
     """
+    maps: list[UpdateMap] = []
     try:
-        maps = _maps(sampler, name, states, recorder)
+        for i, state in enumerate(states):
+            other, known = sampler.value(states[i - 1], name), maps[0] if maps else None
+            maps.append(read_map(sampler, name, state, other, recorder, known))
     except (NotReplayable, UpdateError):
         return ""
-    states = [s for s, _ in maps]
-    told: list[str] = []
-    made = maps[0][1]
-    shape = structure(sampler.value(states[0], name), np.shape(sampler.state[name]))
-    if name not in sampler.discrete:
-        if shape:
-            told += constrained(sampler, name, maps[0], shape, recorder)
-        elif 0 < len(made.point) < len(made.value):
-            number_word = "number" if len(made.point) == 1 else "numbers"
-            told.append(
-                f"draws {len(made.point)} random {number_word} for {len(made.value)} values"
-            )
-        elif made.diagonal:
-            told += by_element(sampler, name, maps)
-        elif made.affine and len(made.point) == len(made.value) <= _DENSE:
-            told += multivariate(sampler, name, maps)
-    told += _dependence(sampler, name, maps)
-    return "; it ".join(told)
+    return "; it ".join(_parameters(maps) + _dependence(maps))
 
 
-def _maps(
-    sampler: GibbsSampler, name: str, states: list[State], recorder: Recorder
-) -> list[tuple[State, Map]]:
-    made: list[tuple[State, Map]] = []
-    for i, state in enumerate(states):
-        other = sampler.value(states[i - 1], name)
-        known = made[0][1] if made else None
-        made.append((state, read_map(sampler, name, state, other, recorder, known)))
-    return made
+def _parameters(maps: list[UpdateMap]) -> list[str]:
+    """Parameters of the density that differ, where its family is known."""
+    first = maps[0]
+    k, m = len(first.point), len(first.value)
+    if first.discrete:
+        return []
+    if structure(first.own, np.shape(first.state[first.name])):
+        return constrained(first)
+    if k < m:
+        return [f"draws {k} random {'number' if k == 1 else 'numbers'} for {m} values"]
+    if first.diagonal:
+        return by_element(maps)
+    return multivariate(maps) if first.affine and m <= _DENSE else []
 
 
-# -- which variables are used
-
-
-def _dependence(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def _dependence(maps: list[UpdateMap]) -> list[str]:
     """Variables that the conditional depends on and the update ignores, or the other way round."""
-    (state, made), (second, _) = maps[:2]
-    told = []
-    v1, v2 = made.value, sampler.value(second, name)
-    base = sampler.joint_at(state, name, v1) - sampler.joint_at(state, name, v2)
+    first, second = maps[:2]
+    sampler, name, state = first.sampler, first.name, first.state
+    found = []
+    v1, v2 = first.value, second.own
+    base = first.log_joint(v1) - first.log_joint(v2)
     for other in state:
-        if other == name or np.array_equal(state[other], second[other]):
+        if other == name or np.array_equal(state[other], second.state[other]):
             continue
-        moved = {**state, other: second[other]}
+        moved = {**state, other: second.state[other]}
         now = sampler.joint_at(moved, name, v1) - sampler.joint_at(moved, name, v2)
         if not np.isfinite(now):
             continue
         implied = abs(now - base) > 1e-8 * (1 + abs(now) + abs(base))
         try:
-            used = _reacts(sampler, name, made, moved)
+            used = _reacts(first, moved)
         except (NotReplayable, UpdateError):
             continue
         if implied and not used:
-            told.append(f"ignores {other!r}, on which log_joint says it depends")
+            found.append(f"ignores {other!r}, on which log_joint says it depends")
         if used and not implied:
-            told.append(f"uses {other!r}, on which log_joint says it does not depend")
-    return told
+            found.append(f"uses {other!r}, on which log_joint says it does not depend")
+    return found
 
 
-def _reacts(sampler: GibbsSampler, name: str, made: Map, moved: State) -> bool:
+def _reacts(update: UpdateMap, moved: State) -> bool:
     """Whether the same random numbers give another value, or another density, at a moved state."""
-    recorder = Recorder(np.random.default_rng(0))
-    recorder.replay(made.point, made.script)
-    value = sampler.draw(name, moved, recorder)
-    density = recorder.log_density()
-    return not np.array_equal(value, made.value) or density != made.log_density(made.point)
+    here = update.log_density(update.point)
+    there = replace(update, state=moved)
+    value = there.at(update.point)
+    return not np.array_equal(value, update.value) or update.recorder.log_density() != here

@@ -9,8 +9,8 @@ import numpy as np
 
 from ranef.common.array_types import Array
 from ranef.gibbs_check.explain.formulas import express, linear_terms, number, precision_terms, same
-from ranef.gibbs_check.replay.update_map import Map, derivative
-from ranef.gibbs_check.sampler import GibbsSampler, State
+from ranef.gibbs_check.replay.update_map import UpdateMap
+from ranef.gibbs_check.sampler import State
 
 __all__ = ["by_element", "different"]
 
@@ -31,22 +31,23 @@ class Slice:
     log_p: Array
 
 
-def _slice(sampler: GibbsSampler, name: str, state: State, made: Map, i: int) -> Slice:
+def _slice(update: UpdateMap, i: int) -> Slice:
     values, log_q, log_p = (np.empty(len(_SHIFTS)) for _ in range(3))
-    axis = np.eye(len(made.point))[i]
+    axis = np.eye(len(update.point))[i]
+    start = 0.0 if update.affine else update.point[i]
     for r, shift in enumerate(_SHIFTS):
-        u = made.point + (shift * _scale(made, i) - (made.point[i] if made.affine else 0.0)) * axis
-        value = made.at(u)
+        u = update.point + (start - update.point[i] + shift * _scale(update, i)) * axis
+        value = update.at(u)
         values[r] = value[i]
-        log_q[r] = made.log_density(u) - np.log(abs(derivative(made.at, u, axis)[i]))
-        log_p[r] = sampler.joint_at(state, name, value)
+        log_q[r] = update.log_density(u) - np.log(abs(update.gradient(u, axis)[i]))
+        log_p[r] = update.log_joint(value)
     return Slice(values, log_q, log_p)
 
 
-def _scale(made: Map, i: int) -> float:
+def _scale(update: UpdateMap, i: int) -> float:
     """Spread of coordinate i: one for normals, that of log G(a) for gamma variables."""
     before = 0
-    for entry in made.script:
+    for entry in update.script:
         if before + entry.values.size > i:
             if entry.kind == "log_gamma":
                 a = float(
@@ -90,13 +91,13 @@ def _family(values: Array, log_density: Array) -> tuple[str, float, float] | Non
     return None
 
 
-def by_element(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def by_element(maps: list[UpdateMap]) -> list[str]:
     """Compare the densities along the first element where they differ, at every state."""
-    state, made = maps[0]
-    size = len(made.value)
+    name, states = maps[0].name, [m.state for m in maps]
+    size = len(maps[0].value)
     first = None
     for i in range(min(size, _ELEMENTS)):
-        s = _slice(sampler, name, state, made, i)
+        s = _slice(maps[0], i)
         if not np.isfinite(s.log_p).all():
             return [f"draws values where log_joint is not finite, e.g. {s.values[0]:.4g}"]
         delta = (s.log_q - s.log_q[0]) - (s.log_p - s.log_p[0])
@@ -105,13 +106,13 @@ def by_element(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) 
             break
     if first is None:
         return ["draws its elements independently, which log_joint does not"] if size > 1 else []
-    slices = [_slice(sampler, name, s, m, first) for s, m in maps]
+    slices = [_slice(m, first) for m in maps]
     q, Q = _one_family([_family(s.values, s.log_q) for s in slices])
     p, P = _one_family([_family(s.values, s.log_p) for s in slices])
     if q != p:
         return [f"draws {_article(q)}; log_joint implies {_article(p)}"]
     if q == "normal":
-        return _normal(name, f"[{first}]" if size > 1 else "", Q, P, [s for s, _ in maps])
+        return _normal(name, f"[{first}]" if size > 1 else "", Q, P, states)
     if q == "beta":
         return [
             f"uses {label} {number(Q[0, j])} of its beta; log_joint implies {number(P[0, j])}"
@@ -137,32 +138,32 @@ def _article(family: str) -> str:
 
 def _normal(name: str, where: str, Q: Array, P: Array, states: list[State]) -> list[str]:
     precision_q, precision_p = Q[:, 0], P[:, 0]
-    told = []
+    found = []
     mean_right = same(Q[:, 1] / precision_q, P[:, 1] / precision_p)
     if not same(precision_q, precision_p):
-        told.append(
+        found.append(
             _mistaken_spread(precision_q, precision_p)
             or different("precision", precision_q, precision_p, precision_terms(states, name))
         )
-        if told[0].startswith("uses") and not mean_right and same(Q[:, 1], P[:, 1]):
-            return told  # the mean is right but for that precision
+        if found[0].startswith("uses") and not mean_right and same(Q[:, 1], P[:, 1]):
+            return found  # the mean is right but for that precision
     if mean_right:
-        return told
+        return found
     # With the precision wrong, the mean the update gives is set against the right precision.
-    linear_q = Q[:, 1] / precision_q * precision_p if told else Q[:, 1]
+    linear_q = Q[:, 1] / precision_q * precision_p if found else Q[:, 1]
     terms = linear_terms(states, name)
     a, b = express(linear_q, terms), express(P[:, 1], terms)
     ratio = Q[:, 1] / precision_q / (P[:, 1] / precision_p)
     if a is not None and b is not None:
-        told.append(f"uses precision × mean{where} = {a}; log_joint implies {b}")
+        found.append(f"uses precision × mean{where} = {a}; log_joint implies {b}")
     elif np.ptp(ratio) < 1e-6 * abs(ratio[0]):
-        told.append(f"has a mean {number(float(ratio[0]))} times what log_joint implies")
+        found.append(f"has a mean {number(float(ratio[0]))} times what log_joint implies")
     else:
         mean = Q[0, 1] / precision_q[0], P[0, 1] / precision_p[0]
-        told.append(
+        found.append(
             f"uses mean{where} {mean[0]:.6g}; log_joint implies {mean[1]:.6g} at that state"
         )
-    return told
+    return found
 
 
 def _mistaken_spread(q: Array, p: Array) -> str:
@@ -191,16 +192,16 @@ def different(label: str, q: Array, p: Array, terms: list[dict[str, Array]]) -> 
 
 
 def _gamma(family: str, Q: Array, P: Array) -> list[str]:
-    told = []
+    found = []
     if not same(Q[:, 0], P[:, 0]):
         off = Q[0, 0] - P[0, 0]
-        told.append(
+        found.append(
             f"uses shape {number(Q[0, 0])} of its {family}; log_joint implies {number(P[0, 0])}"
             f" (too {'large' if off > 0 else 'small'} by {number(abs(off))})"
         )
     if not same(Q[:, 1], P[:, 1]):
-        told.append(_rate(Q[:, 1], P[:, 1]))
-    return told
+        found.append(_rate(Q[:, 1], P[:, 1]))
+    return found
 
 
 def _rate(q: Array, p: Array) -> str:

@@ -9,20 +9,18 @@ import numpy as np
 from ranef.common.array_types import Array
 from ranef.gibbs_check.explain.elements import different
 from ranef.gibbs_check.explain.formulas import express, linear_terms, number, precision_terms, same
-from ranef.gibbs_check.recorder import Recorder
-from ranef.gibbs_check.replay.update_map import Map, draws_of, jacobian
-from ranef.gibbs_check.sampler import GibbsSampler, State
+from ranef.gibbs_check.replay.densities import draws_of
+from ranef.gibbs_check.replay.update_map import UpdateMap
+from ranef.gibbs_check.states import structure
 
 __all__ = ["constrained", "multivariate"]
 
 
-def multivariate(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]) -> list[str]:
+def multivariate(maps: list[UpdateMap]) -> list[str]:
     """Compare precision and mean of a dense normal block with those that log_joint implies."""
-    Q, P, bq, bp = (
-        np.array(each) for each in zip(*(_both(sampler, name, *m) for m in maps), strict=True)
-    )
-    states = [s for s, _ in maps]
-    told = []
+    Q, P, bq, bp = (np.array(each) for each in zip(*map(_both, maps), strict=True))
+    states, name = [m.state for m in maps], maps[0].name
+    found = []
     wrong = [(i, j) for i in range(Q.shape[1]) for j in range(i + 1) if not _close(Q, P, i, j)]
     if wrong:
         inverse = np.linalg.inv(P)
@@ -37,33 +35,29 @@ def multivariate(sampler: GibbsSampler, name: str, maps: list[tuple[State, Map]]
             return ["multiplies by the covariance where its root belongs"]
         i, j = max(wrong, key=lambda ij: float(np.abs(Q - P)[:, ij[0], ij[1]].max()))
         label = f"precision[{i}, {j}]"
-        told.append(different(label, Q[:, i, j], P[:, i, j], precision_terms(states, name)))
+        found.append(different(label, Q[:, i, j], P[:, i, j], precision_terms(states, name)))
     mean_q, mean_p = (np.linalg.solve(A, b[..., None])[..., 0] for A, b in ((Q, bq), (P, bp)))
     if _near(bq, bp) or _near(mean_q, mean_p):
-        return told
+        return found
     k = int(np.argmax(np.abs(mean_q - mean_p)[0]))
     terms = linear_terms(states, name)
     used, implied = express(bq[:, k], terms), express(bp[:, k], terms)
     if not wrong and used is not None and implied is not None and used != implied:
-        told.append(f"uses (precision × mean)[{k}] = {used}; log_joint implies {implied}")
+        found.append(f"uses (precision × mean)[{k}] = {used}; log_joint implies {implied}")
     else:
-        told.append(
+        found.append(
             f"uses mean[{k}] {mean_q[0, k]:.6g}; log_joint implies {mean_p[0, k]:.6g} at that state"
         )
-    return told
+    return found
 
 
-def _both(
-    sampler: GibbsSampler, name: str, state: State, made: Map
-) -> tuple[Array, Array, Array, Array]:
+def _both(update: UpdateMap) -> tuple[Array, Array, Array, Array]:
     """Precision by the update and by log_joint, then precision times mean by each."""
-    J = jacobian(made.at, made.point, affine=True)
-    mean = made.at(np.zeros_like(made.point))
+    J = update.jacobian(update.point, affine=True)
+    mean = update.at(np.zeros_like(update.point))
     covariance = J @ J.T
     Q = np.linalg.inv(covariance)
-    P, b = _quadratic(
-        lambda v: sampler.joint_at(state, name, v), mean, np.sqrt(np.diag(covariance))
-    )
+    P, b = _quadratic(update.log_joint, mean, np.sqrt(np.diag(covariance)))
     return np.asarray(Q), P, np.asarray(Q @ mean), b
 
 
@@ -104,15 +98,12 @@ def _wishart_terms(size: tuple[int, ...]) -> dict[str, Callable[[Array], Array]]
     }
 
 
-def constrained(
-    sampler: GibbsSampler, name: str, at: tuple[State, Map], shape: str, recorder: Recorder
-) -> list[str]:
+def constrained(update: UpdateMap) -> list[str]:
     """Recognise (inverse) Wishart and Dirichlet densities from draws at one state."""
-    state, made = at
-    size = np.shape(sampler.state[name])
-    known = {"Dirichlet": np.log} if shape == "simplex" else _wishart_terms(size)
-    count = 3 * len(made.value) + 10
-    values, log_q, log_p = draws_of(sampler, name, state, made, recorder, count)
+    size = np.shape(update.state[update.name])
+    symmetric = structure(update.own, size) == "symmetric"
+    known = _wishart_terms(size) if symmetric else {"Dirichlet": np.log}
+    values, log_q, log_p = draws_of(update, 3 * len(update.value) + 10)
     for family, terms in known.items():
         A = np.array([np.append(terms(v), 1.0) for v in values])
         scale = np.abs(A).max(axis=0)
@@ -135,9 +126,9 @@ def constrained(
             -2 * c[0] - dims - 1 if family == "inverse Wishart" else 2 * c[0] + dims + 1
             for c in fits
         ]
-        told = []
+        found = []
         if abs(df[0] - df[1]) > 1e-4:
-            told.append(
+            found.append(
                 f"uses {number(round(df[0], 5))} degrees of freedom of its {family}; "
                 f"log_joint implies {number(round(df[1], 5))}"
             )
@@ -145,9 +136,9 @@ def constrained(
         if len(wrong):
             i, j = (int(index[wrong[0]]) for index in np.triu_indices(dims))
             factor = -2.0 if i == j else -1.0
-            told.append(
+            found.append(
                 f"uses scale[{i}, {j}] {factor * q[1 + wrong[0]]:.6g} of its {family}; "
                 f"log_joint implies {factor * p[1 + wrong[0]]:.6g} at the same state"
             )
-        return told
+        return found
     return []

@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.densities import Comparison
 from ranef.gibbs_check.replay.elementwise import Scan, label, normal_element
-from ranef.gibbs_check.replay.update_map import Comparison
-from ranef.gibbs_check.sampler import GibbsSampler, State
 
-__all__ = ["tell_elements", "which_elements"]
+__all__ = ["explain_elements"]
 
 _SAME = 1e-6
 
 
-def tell_elements(
-    sampler: GibbsSampler,
-    name: str,
-    state: State,
-    scan: Scan,
-    worst: list[Comparison],
-    recorder: Recorder,
-) -> str:
+def explain_elements(scan: Scan, worst: list[Comparison]) -> str:
     """Name the elements that differ from their full conditional, and how the first one does.
 
     Parameters
     ----------
-    sampler, name, state
-        What is checked, and a state to say it at.
     scan
         Order of the elements.
     worst
         The largest difference of each element, over states.
-    recorder
-        Generator to record with.
+
+    Returns
+    -------
+    str
     """
-    told = which_elements(sampler, name, scan.order, worst)
-    bad = [j for j in map(int, scan.order) if worst[j].worst > worst[j].limit]
+    sampler, name = scan.update.sampler, scan.update.name
+    bad = [j for j in map(int, scan.order) if worst[j].excess > 1.0]
+    shown = ", ".join(label(sampler, name, j) for j in bad[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    each = "their full conditionals" if len(bad) > 1 else "its full conditional"
+    found = f"draws {shown}{more} from something else than {each}"
     late = next((j for j in bad if j in scan.stale), None)
     if late is not None:
         old = ", ".join(label(sampler, name, i) for i in scan.stale[late][:3])
         old += ", ..." if len(scan.stale[late]) > 3 else ""
         return (
-            f"{told}; for {label(sampler, name, late)} it uses the old value of {old}, where "
+            f"{found}; for {label(sampler, name, late)} it uses the old value of {old}, where "
             "the new one is due"
         )
-    how = _normal(normal_element(sampler, name, state, scan, bad[0], recorder))
-    return f"{told}; {how.format(label(sampler, name, bad[0]))}" if how else told
-
-
-def which_elements(sampler: GibbsSampler, name: str, order: Array, worst: list[Comparison]) -> str:
-    """Name the elements that differ from their full conditional, in the order of the scan."""
-    bad = [j for j in map(int, order) if worst[j].worst > worst[j].limit]
-    shown = ", ".join(label(sampler, name, j) for j in bad[:3])
-    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    each = "their full conditionals" if len(bad) > 1 else "its full conditional"
-    return f"draws {shown}{more} from something else than {each}"
+    how = _normal(normal_element(scan, bad[0]))
+    return f"{found}; {how.format(label(sampler, name, bad[0]))}" if how else found
 
 
 def _normal(parameters: tuple[Array, Array] | None) -> str:

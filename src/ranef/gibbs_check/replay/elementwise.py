@@ -16,16 +16,10 @@ from typing import Any
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Diverged, Entry, Recorder
-from ranef.gibbs_check.replay.update_map import (
-    Comparison,
-    Map,
-    NotReplayable,
-    compared,
-    derivative,
-    recorded,
-)
-from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
+from ranef.gibbs_check.recorder import Recorder
+from ranef.gibbs_check.replay.densities import Comparison, compared
+from ranef.gibbs_check.replay.update_map import NotReplayable, UpdateMap, record
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
 __all__ = ["Scan", "compare_elements", "label", "normal_element", "read_scan"]
 
@@ -41,6 +35,8 @@ class Scan:
 
     Attributes
     ----------
+    update
+        What was recorded.
     order
         Elements as they are drawn, shape (n,).
     number
@@ -49,78 +45,15 @@ class Scan:
         For each element, those before it whose old value it uses.
     """
 
+    update: UpdateMap
     order: Array
     number: Array
     stale: dict[int, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class _Replay:
-    """An update at one state as a function of its random numbers and the block's old value."""
-
-    sampler: GibbsSampler
-    name: str
-    state: State
-    recorder: Recorder
-    script: list[Entry]
-    point: Array
-    old: Array
-    value: Array
-
-    def at(self, u: Array, old: Array | None = None) -> Array:
-        """Values that come out."""
-        where = self.state
-        if old is not None:
-            where = self.sampler.place(where, self.name, old)
-        self.recorder.replay(u, self.script)
-        try:
-            return self.sampler.draw(self.name, where, self.recorder)
-        except Diverged:
-            raise NotReplayable("draws a varying number of random numbers", kernel=True) from None
-        except UpdateError as error:  # other numbers may lead out of the support
-            raise NotReplayable(
-                f"depends on its own current value and {error}", kernel=True
-            ) from error
-
-    def log_density(self) -> float:
-        """Log density of the numbers of the last replay."""
-        drawn = self.recorder.entries
-        for now, then in zip(drawn, self.script, strict=False):
-            if not all(map(np.array_equal, now.parameters, then.parameters)):
-                raise NotReplayable(
-                    "draws elements from shapes that depend on other elements", kernel=True
-                )
-        return self.recorder.log_density()
-
-    def map(self) -> Map:
-        """The same as a map of random numbers alone."""
-
-        def log_density(u: Array) -> float:
-            self.at(u)
-            return self.recorder.log_density()
-
-        return Map(self.at, log_density, self.script, self.point, self.value, False, False)
-
-
-def _record(sampler: GibbsSampler, name: str, state: State, recorder: Recorder) -> _Replay:
-    value, script, point = recorded(sampler, name, state, recorder, kernel=True)
-    if recorder.discrete or len(point) != len(value):
-        count = len(point) + recorder.discrete
-        raise NotReplayable(
-            f"depends on its own current value and uses {count} random numbers for a block of "
-            f"{len(value)}",
-            kernel=True,
-        )
-    old = sampler.value(state, name)
-    made = _Replay(sampler, name, state, recorder, script, point, old, value)
-    if not np.array_equal(made.at(point), value):
-        raise NotReplayable("gives another value for the same random numbers and the same state")
-    return made
-
-
 def read_scan(
     sampler: GibbsSampler, name: str, state: State, other: Array, recorder: Recorder
-) -> tuple[Scan, Map]:
+) -> Scan:
     """Find the order in which an update draws the elements of its block.
 
     Parameters
@@ -134,20 +67,19 @@ def read_scan(
 
     Returns
     -------
-    Scan, Map
-        The order, and the update at this state as a map of its random numbers.
+    Scan
 
     Raises
     ------
     NotReplayable
         If elements are not drawn one at a time, or one depends on its own old value.
     """
-    made = _record(sampler, name, state, recorder)
-    bumped = np.array([made.at(made.point + row) for row in np.eye(len(made.point))])
-    J = (bumped - made.value).T
+    update = _record(sampler, name, state, recorder)
+    bumped = np.array([update.at(update.point + row) for row in np.eye(len(update.point))])
+    J = (bumped - update.value).T
     number = _pair(np.abs(J.T) > _MOVED * np.abs(J.T).max(axis=0))
-    if not (recorder.normal_only and _linear(made)):
-        J = np.array([derivative(made.at, made.point, row) for row in np.eye(len(J))]).T
+    if not (recorder.normal_only and _linear(update)):
+        J = update.jacobian(update.point)
     # Row j: what the number of element j depends on, in units of what moves each new value by one
     # number of its own.
     own = J[np.arange(len(J)), number]
@@ -156,28 +88,33 @@ def read_scan(
     back: Array = np.asarray(np.linalg.inv(J[:, number]), dtype=float)
     new = np.abs(back * own) > _MOVED
     np.fill_diagonal(new, False)
-    old = np.array([_moved(made, back, number, i, other[i]) for i in range(len(J))]).T
+    old = np.array([_moved(update, back, number, i, other[i]) for i in range(len(J))]).T
     if old.diagonal().any():
         shown = label(sampler, name, int(np.argmax(old.diagonal())))
-        raise NotReplayable(f"draws {shown} given its own current value", kernel=True)
+        raise NotReplayable(f"draws {shown} given its own current value")
     # i before j if j uses the new value of i, and j before i if it uses the old one.
     order = _sorted(new | old.T, number)
     if order is None:
         order = _sorted(new, number)
     if order is None:
-        raise NotReplayable("draws elements of the block jointly", kernel=True)
+        raise NotReplayable("draws elements of the block jointly")
     place = np.argsort(order)
     stale = {
         j: tuple(int(i) for i in np.flatnonzero(old[j]) if place[i] < place[j])
         for j in range(len(J))
     }
-    return Scan(order, number, {j: before for j, before in stale.items() if before}), made.map()
+    return Scan(update, order, number, {j: before for j, before in stale.items() if before})
 
 
-def compare_elements(
-    sampler: GibbsSampler, name: str, state: State, scan: Scan, recorder: Recorder
-) -> list[Comparison]:
+def compare_elements(scan: Scan, state: State) -> list[Comparison]:
     """Compare the density of each element with log_joint, given new values before, old after.
+
+    Parameters
+    ----------
+    scan
+        Order of the elements.
+    state
+        Where to compare.
 
     Returns
     -------
@@ -189,52 +126,49 @@ def compare_elements(
     NotReplayable
         If the numbers cannot be followed.
     """
-    made = _record(sampler, name, state, recorder)
-    mixed = made.old.copy()
-    made.at(made.point)
-    base = made.log_density()
+    update = _record(scan.update.sampler, scan.update.name, state, scan.update.recorder)
+    mixed = update.own
+    base = _log_density(update, update.point)
     found: dict[int, Comparison] = {}
     for j in map(int, scan.order):
-        axis = np.zeros(len(made.point))
+        axis = np.zeros(len(update.point))
         axis[scan.number[j]] = 1.0
-        points = [made.point + shift * axis for shift in (0.0, *_SHIFTS)]
+        points = [update.point + shift * axis for shift in (0.0, *_SHIFTS)]
         values, log_q, log_p = np.empty(3), np.empty(3), np.empty(3)
         for r, u in enumerate(points):
-            values[r] = made.at(u)[j] if r else made.value[j]
-            log_q[r] = made.log_density() if r else base
+            values[r] = update.at(u)[j] if r else update.value[j]
+            log_q[r] = _log_density(update) if r else base
             mixed[j] = values[r]
-            log_p[r] = sampler.joint_at(state, name, mixed)
+            log_p[r] = update.log_joint(mixed)
         steps = np.diff(values) / np.diff((0.0, *_SHIFTS))
         # Of a straight line the slope cancels.
         bent = abs(steps[0] - steps[1]) > 1e-9 * (np.abs(steps).max() + np.abs(values).max())
-        if bent or not recorder.normal_only:
-            slopes = np.array([derivative(made.at, u, axis)[j] for u in points])
+        if bent or not update.recorder.normal_only:
+            slopes = np.array([update.gradient(u, axis)[j] for u in points])
             if (np.sign(slopes) != np.sign(slopes[0])).any() or not slopes.all():
                 raise NotReplayable("folds its random numbers: different ones give the same value")
             log_q -= np.log(np.abs(slopes))
-        mixed[j] = made.value[j]
+        mixed[j] = update.value[j]
         found[j] = compared(log_q, log_p)
     return [found[j] for j in range(len(mixed))]
 
 
-def normal_element(
-    sampler: GibbsSampler, name: str, state: State, scan: Scan, j: int, recorder: Recorder
-) -> tuple[Array, Array] | None:
+def normal_element(scan: Scan, j: int) -> tuple[Array, Array] | None:
     """Mean and SD of one element, by the update and by log_joint; None unless both are normal."""
-    made = _record(sampler, name, state, recorder)
-    if not recorder.normal_only:
+    update = scan.update
+    if any(e.kind != "normal" for e in update.script):
         return None
-    axis = np.eye(len(made.point))[scan.number[j]]
-    base, up, down = (float(made.at(made.point + k * axis)[j]) for k in (0.0, 1.0, -1.0))
+    axis = np.eye(len(update.point))[scan.number[j]]
+    base, up, down = (float(update.at(update.point + k * axis)[j]) for k in (0.0, 1.0, -1.0))
     sd = abs(up - base)
     if abs(up + down - 2.0 * base) > 1e-9 * (abs(base) + sd):
         return None
-    mean = base - (up - base) * float(made.point @ axis)
-    mixed = np.where(np.argsort(scan.order) < np.argsort(scan.order)[j], made.value, made.old)
+    mean = base - (up - base) * float(update.point @ axis)
+    mixed = np.where(np.argsort(scan.order) < np.argsort(scan.order)[j], update.value, update.own)
     grid = mean + sd * np.arange(-2.0, 3.0)
     log_p = []
     for mixed[j] in grid:
-        log_p.append(sampler.joint_at(state, name, mixed))
+        log_p.append(update.log_joint(mixed))
     if not np.isfinite(log_p).all():
         return None
     parabola = np.polyfit(np.arange(-2.0, 3.0), log_p, 2)
@@ -251,12 +185,33 @@ def label(sampler: GibbsSampler, name: str, element: int) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in where)}]"
 
 
-def _linear(made: _Replay) -> bool:
+def _record(sampler: GibbsSampler, name: str, state: State, recorder: Recorder) -> UpdateMap:
+    """Record an update that draws one continuous number for each element."""
+    update = record(sampler, name, state, recorder)
+    count = len(update.point) + recorder.discrete
+    if update.discrete or recorder.discrete or count != len(update.value):
+        raise NotReplayable(
+            "depends on its own current value and uses "
+            f"{count} random numbers for a block of {len(update.value)}"
+        )
+    return update
+
+
+def _log_density(update: UpdateMap, point: Array | None = None) -> float:
+    """Log density of the numbers of the last replay, or of one made for it."""
+    if point is not None:
+        update.at(point)
+    if not update.same_parameters:
+        raise NotReplayable("draws elements from shapes that depend on other elements")
+    return update.recorder.log_density()
+
+
+def _linear(update: UpdateMap) -> bool:
     """Whether values move along straight lines, on a generic one."""
-    bent = np.linspace(0.3, 1.3, len(made.point))
-    near, far = made.at(made.point + bent), made.at(made.point - 2.0 * bent)
-    scale = np.abs(near) + np.abs(far) + np.abs(made.value)
-    return bool((np.abs(far - made.value + 2.0 * (near - made.value)) <= 1e-9 * scale).all())
+    bent = np.linspace(0.3, 1.3, len(update.point))
+    near, far = update.at(update.point + bent), update.at(update.point - 2.0 * bent)
+    scale = np.abs(near) + np.abs(far) + np.abs(update.value)
+    return bool((np.abs(far - update.value + 2.0 * (near - update.value)) <= 1e-9 * scale).all())
 
 
 def _pair(moves: Array) -> Array:
@@ -272,31 +227,27 @@ def _pair(moves: Array) -> Array:
     for _ in range(len(moves)):
         single = np.flatnonzero((left.sum(axis=0) == 1) & (number < 0))
         if not single.size:
-            raise NotReplayable(
-                "depends on its own current value and draws elements jointly", kernel=True
-            )
+            raise NotReplayable("depends on its own current value and draws elements jointly")
         number[single[0]] = int(np.argmax(left[:, single[0]]))
         left[number[single[0]]] = False
     return number
 
 
-def _moved(made: _Replay, back: Array, number: Array, i: int, to: Any) -> Array:
+def _moved(update: UpdateMap, back: Array, number: Array, i: int, to: Any) -> Array:
     """Which numbers change if old element i moves and all new values are to stay, shape (n,)."""
-    old = made.old.copy()
+    old = update.own
     old[i] = to
-    u = made.point.copy()
-    scale = np.abs(made.value) + np.abs(made.at(u, old))
+    u = update.point.copy()
+    scale = np.abs(update.value) + np.abs(update.at(u, old))
     rounding = 1e-14 * np.abs(back) @ scale
     for _ in range(12):
-        step = back @ (made.value - made.at(u, old))
+        step = back @ (update.value - update.at(u, old))
         if (np.abs(step) <= 1e-9 + rounding).all():
             break
         u[number] += step
     else:
-        raise NotReplayable(
-            "depends on its own current value in a way that replay cannot undo", kernel=True
-        )
-    return np.asarray(np.abs(u - made.point)[number] > _MOVED + 100.0 * rounding)
+        raise NotReplayable("depends on its own current value in a way that replay cannot undo")
+    return np.asarray(np.abs(u - update.point)[number] > _MOVED + 100.0 * rounding)
 
 
 def _sorted(after: Array, number: Array) -> Array | None:

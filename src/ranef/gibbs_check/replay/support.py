@@ -6,13 +6,13 @@ that are drawn seldom. Replay can ask for them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import betaincinv, gammaincinv, logit, ndtri, stdtrit
 
-from ranef.gibbs_check.recorder import Diverged
-from ranef.gibbs_check.replay.update_map import jacobian
+from ranef.gibbs_check.replay.update_map import NotReplayable
 from ranef.gibbs_check.sampler import UpdateError
 from ranef.gibbs_check.states import structure
 
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ranef.common.array_types import Array
-    from ranef.gibbs_check.recorder import Entry, Recorder
-    from ranef.gibbs_check.replay.update_map import Map
-    from ranef.gibbs_check.sampler import GibbsSampler, State
+    from ranef.gibbs_check.recorder import Entry
+    from ranef.gibbs_check.replay.update_map import UpdateMap
 
-__all__ = ["off_surface", "outside", "wrong_outcomes"]
+__all__ = ["stops_short", "wrong_support"]
 
 # Tail probability at which each random number is tried, and random numbers tried of a block.
 _TAIL = 5e-4
@@ -36,71 +35,65 @@ _WIDE = 5
 _DEPTH = 20.0
 
 
-def outside(sampler: GibbsSampler, name: str, state: State, made: Map) -> bool:
-    """Whether an update draws where log_joint is not finite, with each number in its tails.
+def wrong_support(maps: list[UpdateMap]) -> str:
+    """Say whether an update draws what log_joint forbids, or never what it allows.
 
     Parameters
     ----------
-    sampler, name, state
-        What is checked, and where.
-    made
-        The update at this state as a function of its random numbers.
-
-    Returns
-    -------
-    bool
-    """
-    if name in sampler.discrete:
-        return False
-    ends = np.array([_tails(e, i) for e in made.script for i in range(e.values.size)])
-    points = list(ends.T)
-    if not made.diagonal or any(_is_outside(sampler, name, state, made, p) for p in points):
-        k = min(len(ends), _MOST)
-        moved = [np.where(np.arange(len(ends)) == i, ends.T, made.point) for i in range(k)]
-        points = list(np.concatenate(moved))
-    else:
-        return False
-    return any(_is_outside(sampler, name, state, made, point) for point in points)
-
-
-def _is_outside(sampler: GibbsSampler, name: str, state: State, made: Map, point: Array) -> bool:
-    """Whether log_joint is not finite at what given random numbers make."""
-    try:
-        value = made.at(point)
-    except UpdateError:
-        return False
-    # What underflows to zero is no value outside the support.
-    return bool((value != 0).all()) and sampler.joint_at(state, name, value) == -np.inf
-
-
-def off_surface(sampler: GibbsSampler, name: str, states: list[State], maps: list[Map]) -> str:
-    """Say whether fewer random numbers than values tie values that log_joint leaves free.
-
-    A covariance matrix is symmetric, probabilities sum to one, effects may sum to zero and some
-    elements stay where they are for good. Else a noise term has been forgotten.
-
-    Parameters
-    ----------
-    sampler, name
-        What is checked.
-    states, maps
-        Where, the user's own state first, and the update there as a function of its random numbers.
+    maps
+        The update at several states, the user's own first.
 
     Returns
     -------
     str
         For people; empty where nothing is wrong.
     """
+    found = _off_surface(maps)
+    for update in maps[1:]:
+        if not found and _outside(update):
+            found = "draws values where log_joint is not finite"
+        found = found or _wrong_outcomes(update)
+    return found
+
+
+def _outside(update: UpdateMap) -> bool:
+    """Whether an update draws where log_joint is not finite, with each number in its tails."""
+    if update.discrete:
+        return False
+    ends = np.array([_tails(e, i) for e in update.script for i in range(e.values.size)])
+    if update.diagonal and not any(_is_outside(update, p) for p in ends.T):
+        return False
+    k = min(len(ends), _MOST)
+    moved = [np.where(np.arange(len(ends)) == i, ends.T, update.point) for i in range(k)]
+    return any(_is_outside(update, point) for point in np.concatenate(moved))
+
+
+def _is_outside(update: UpdateMap, point: Array) -> bool:
+    """Whether log_joint is not finite at what some random numbers make."""
+    try:
+        value = update.at(point)
+    except UpdateError:
+        return False
+    # What underflows to zero is no value outside the support.
+    return bool((value != 0).all()) and update.log_joint(value) == -np.inf
+
+
+def _off_surface(maps: list[UpdateMap]) -> str:
+    """Say whether fewer random numbers than values tie values that log_joint leaves free.
+
+    A covariance matrix is symmetric, probabilities sum to one, effects may sum to zero and some
+    elements stay where they are for good. Else a noise term has been forgotten.
+    """
     last, k = maps[-1], len(maps[-1].point)
-    if name in sampler.discrete or k >= len(last.value):
+    if last.discrete or k >= len(last.value):
         return ""
-    J = jacobian(last.at, last.point, affine=last.affine)
-    start, drawn = sampler.value(states[0], name), np.array([m.value for m in maps])
+    J = last.jacobian(last.point, affine=last.affine)
+    start, drawn = maps[0].own, np.array([m.value for m in maps])
     size = np.abs(drawn).max()
     fixed = (np.abs(J).max(axis=1) <= 1e-12 * np.abs(J).max()) & (
         np.abs(drawn - start).max(axis=0) <= 1e-12 * size
     )
-    free, shape = ~fixed, np.shape(states[0][name])
+    free, shape = ~fixed, np.shape(last.state[last.name])
     if all(structure(v, shape) == "symmetric" for v in drawn):
         free &= np.tril(np.ones(shape, dtype=bool)).ravel()
     sums = drawn.sum(axis=1)
@@ -110,83 +103,47 @@ def off_surface(sampler: GibbsSampler, name: str, states: list[State], maps: lis
     base = np.linalg.qr(J)[0]
     away = np.where(free, np.random.default_rng(1).standard_normal(len(free)), 0.0)
     away -= base @ (base.T @ away)
-    for state, made in zip(states, maps, strict=True):
-        if sampler.joint_at(state, name, made.value + 1e-4 * size * away) == -np.inf:
-            return ""
+    if any(m.log_joint(m.value + 1e-4 * size * away) == -np.inf for m in maps):
+        return ""
     return (
         f"draws {k} random number{'s' if k > 1 else ''} for {len(last.value)} values: some of them "
         "are tied to each other or to the rest of the state, in log_joint they are free"
     )
 
 
-def wrong_outcomes(
-    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder
-) -> str:
-    """Go through the outcomes of each discrete random number and compare with log_joint.
-
-    Parameters
-    ----------
-    sampler, name, state
-        What is checked, and where.
-    made
-        The update at this state.
-    recorder
-        The generator that recorded it.
-
-    Returns
-    -------
-    str
-        For people; empty where nothing is wrong.
-    """
-    if name not in sampler.discrete:
+def _wrong_outcomes(update: UpdateMap) -> str:
+    """Go through the outcomes of each discrete random number and compare with log_joint."""
+    if not update.discrete:
         return ""
-    made.at(made.point)
-    base_q, base_p = recorder.log_density(), sampler.joint_at(state, name, made.value)
-    tried = 0
-    for e, entry in enumerate(made.script):
-        for i in range(entry.values.size):
-            tried += 1
-            if tried > _MOST:
-                return ""
-            told = _outcomes_of(sampler, name, state, made, recorder, (e, i), (base_q, base_p))
-            if told:
-                return told
-    return ""
+    places = [(e, i) for e, entry in enumerate(update.script) for i in range(entry.values.size)]
+    return next(filter(None, (_outcomes_of(update, *place) for place in places[:_MOST])), "")
 
 
-def _outcomes_of(
-    sampler: GibbsSampler,
-    name: str,
-    state: State,
-    made: Map,
-    recorder: Recorder,
-    place: tuple[int, int],
-    base: tuple[float, float],
-) -> str:
-    """Compare all outcomes of one discrete random number."""
-    e, i = place
+def _outcomes_of(update: UpdateMap, e: int, i: int) -> str:
+    """Compare all outcomes of one discrete random number, that of call e at place i."""
+    base_q, base_p = update.log_density(update.point), update.log_joint(update.value)
     reached: set[int] = set()
     element = -1
-    for outcome in _possible(made.script[e], i):
-        script = list(made.script)
-        values = script[e].values.copy()
+    for outcome in _possible(update.script[e], i):
+        values = update.script[e].values.copy()
         values.reshape(-1)[i] = outcome
+        script = list(update.script)
         script[e] = script[e]._replace(values=values)
-        recorder.replay(made.point, script)
+        other = replace(update, script=script)
         try:
-            value = sampler.draw(name, state, recorder)
+            value = other.at(update.point)
             with np.errstate(divide="ignore"):
-                log_q = recorder.log_density() - base[0]
-        except (UpdateError, Diverged):
+                log_q = update.recorder.log_density() - base_q
+        except (UpdateError, NotReplayable):
             continue
-        moved = np.flatnonzero(value != made.value)
+        moved = np.flatnonzero(value != update.value)
         if len(moved) > 1:
             return ""
         if len(moved) == 1:
             element = int(moved[0])
             if log_q > -np.inf:
                 reached.add(int(value[element]))
-        log_p = sampler.joint_at(state, name, value) - base[1]
+        log_p = update.log_joint(value) - base_p
         where = f"{value[element]:g}" if len(moved) else ""
         if log_q == -np.inf:
             if len(moved) and log_p > -_DEPTH:
@@ -197,37 +154,52 @@ def _outcomes_of(
                 return f"draws {where}, where log_joint is not finite"
             share = np.exp(np.clip([log_q, log_p], -700, 700))
             return (
-                f"draws {where} {share[0]:.3g} times as often as {made.value[element]:g}; "
+                f"draws {where} {share[0]:.3g} times as often as {update.value[element]:g}; "
                 f"log_joint implies {share[1]:.3g} times"
             )
-    return _beyond(sampler, name, state, made, element, reached, made.script[e].kind)
+    bounded = update.script[e].kind in ("categorical", "binomial")
+    return _beyond(update, element, reached) if bounded and element >= 0 else ""
 
 
-def _beyond(
-    sampler: GibbsSampler,
-    name: str,
-    state: State,
-    made: Map,
-    element: int,
-    reached: set[int],
-    kind: str,
-) -> str:
+def _beyond(update: UpdateMap, element: int, reached: set[int]) -> str:
     """Look at the neighbours of a bounded range of values."""
-    if kind not in ("categorical", "binomial") or element < 0:
-        return ""
-    reached = reached | {int(made.value[element])}
-    top = sampler.joint_at(state, name, made.value)
+    reached = reached | {int(update.value[element])}
+    top = update.log_joint(update.value)
     # What the user's own state holds is in the support for certain; what comes next to a few
     # values, beside an indicator of 0 and 1, say, may be none of log_joint's business.
-    near = {int(v) for v in sampler.value(sampler.state, name)}
+    near = {int(v) for v in update.sampler.value(update.sampler.state, update.name)}
     if len(reached) >= _WIDE:
         near |= {min(reached) - 1, max(reached) + 1} | set(range(min(reached), max(reached)))
     # Below zero an index would count from the end.
     for candidate in sorted(c for c in near - reached if c >= 0 or min(reached) < 0):
-        value = made.value.copy()
+        value = update.value.copy()
         value[element] = candidate
-        if sampler.joint_at(state, name, value) > top - _DEPTH:
+        if update.log_joint(value) > top - _DEPTH:
             return f"never draws {candidate}, where log_joint goes on"
+    return ""
+
+
+def stops_short(update: UpdateMap) -> str:
+    """Look whether an element ends where log_joint goes on: ratios of densities do not show it.
+
+    Only maps that are not affine can end anywhere. At the most extreme random numbers, of tail
+    probability near 1e-16, a right density is far below its top.
+    """
+    if not update.diagonal or update.affine or update.discrete:
+        return ""
+    top = update.log_joint(update.value)
+    axis = np.eye(len(update.point))[0]
+    for end in _ends(update.script[0]):
+        try:
+            near = update.at(update.point + axis)
+            value = update.at(update.point + axis * (end - update.point[0]))
+        except UpdateError:  # overflow: it goes on for ever
+            continue
+        step = np.abs(near - update.value)[0] * np.sign(value[0] - update.value[0])
+        beyond = value.copy()
+        beyond[0] += 1e-3 * step
+        if update.log_joint(beyond) > top - 20.0:
+            return f"never goes beyond {value[0]:.6g}, where log_joint goes on"
     return ""
 
 
@@ -262,3 +234,15 @@ def _tails(entry: Entry, i: int) -> tuple[float, float]:
     else:
         return (float(entry.values.ravel()[i]),) * 2
     return float(ends[0]), float(ends[1])
+
+
+def _ends(entry: Entry) -> tuple[float, float]:
+    """Coordinates of tail probability near 1e-16 for the first draw of a call."""
+    if entry.kind == "student":
+        return -1e12, 1e12
+    shapes = [float(np.ravel(p)[0]) for p in entry.parameters] if "log" in entry.kind else []
+    if entry.kind == "log_gamma":
+        return -36.0 / min(shapes[0], 1.0), 36.0
+    if entry.kind == "logit_beta":
+        return -36.0 / min(shapes[0], 1.0), 36.0 / min(shapes[1], 1.0)
+    return -36.0, 36.0

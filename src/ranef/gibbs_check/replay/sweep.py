@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ranef.common.array_types import Array
-from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw
+from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw, coordinates
+from ranef.gibbs_check.replay.update_map import NotReplayable, UpdateMap
 from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError, copied
 
 __all__ = ["Composition", "SweepError", "read_sweep", "run_sweep"]
@@ -202,22 +203,23 @@ class _Search:
         self, name: str, order: tuple[str, ...], kept: tuple[str, ...], used: int
     ) -> _Outcome:
         """Run an update on the sweep's next random numbers, given some values from before."""
-        given = frozenset(order) - frozenset(kept)
-        key = (name, used, given)
+        fresh = frozenset(order) - frozenset(kept)
+        key = (name, used, fresh)
         if key not in self.known:
-            state = {**self.old, **{k: self.result[k] for k in given}}
+            state = {**self.old, **{k: self.result[k] for k in fresh}}
             self.known[key] = self._run(name, state, self.entries[used:])
         return self.known[key]
 
     def _run(self, name: str, state: State, script: list[Entry]) -> _Outcome:
-        point = [e.values.ravel().astype(float) for e in script if e.values.dtype.kind == "f"]
-        self.recorder.replay(np.concatenate(point) if point else np.empty(0), script)
+        target = self.sampler.value(self.result, name)
+        update = UpdateMap(
+            self.sampler, name, state, self.recorder, script, coordinates(script), target
+        )
         try:
-            value = self.sampler.draw(name, state, self.recorder)
-        except (Diverged, UnrecordedDraw, UpdateError):
+            value = update.at(update.point)
+        except (NotReplayable, UpdateError):
             return _Outcome(b"", 0, False)
         drawn = self.recorder.entries
-        target = self.sampler.value(self.result, name)
         # Values of a beta or a Poisson come from the script: there the parameters tell.
         matches = _close(value, target) and all(
             _close(np.asarray(p), np.asarray(q))

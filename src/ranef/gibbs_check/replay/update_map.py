@@ -1,42 +1,28 @@
-"""Level 0: the density of an update's draw, by change of variables from its random numbers.
+"""Level 0: an update as a map of its random numbers, recorded once and replayed at will.
 
 At a fixed state an update is a map from base random numbers u to a value v, so its density is
-p(u) / |dv/du|. If it is the full conditional, then for any two values
-log q(v1) - log q(v2) = log p(v1, rest) - log p(v2, rest), to rounding error (mathematics.md, 7).
+p(u) / |dv/du| (mathematics.md, 7).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ranef.common.array_types import Array
 from ranef.gibbs_check.recorder import Diverged, Entry, Recorder, UnrecordedDraw
-from ranef.gibbs_check.sampler import GibbsSampler, State, UpdateError
+from ranef.gibbs_check.sampler import GibbsSampler, State
 
-__all__ = [
-    "Comparison",
-    "Map",
-    "NotReplayable",
-    "compare",
-    "compared",
-    "derivative",
-    "draws_of",
-    "jacobian",
-    "missed",
-    "read_map",
-    "recorded",
-]
+__all__ = ["NotReplayable", "UpdateMap", "read_map", "record"]
 
 # Step of the five-point derivative in u, where base densities have scales near one: truncation
 # is of order 1e-13, rounding of order 1e-13 too.
 _STEP = 1e-3
-# Draws in place of one that underflowed.
-_TRIES = 50
 # Relative size below which a change of the value is rounding.
 _ROUNDING = 1e-9
+_MANY_TO_ONE = "gives the same value for different random numbers"
+_FOLDS = "folds its random numbers: different ones give the same value"
 
 
 class NotReplayable(Exception):  # noqa: N818 - not an error: level 1 takes over
@@ -48,15 +34,19 @@ class NotReplayable(Exception):  # noqa: N818 - not an error: level 1 takes over
 
 
 @dataclass(frozen=True)
-class Map:
-    """An update at one state as a function of its random numbers.
+class UpdateMap:
+    """An update at one state as a function of its random numbers and of the block's own value.
 
     Attributes
     ----------
+    sampler, name, state
+        What is checked, and where.
+    recorder
+        Generator that has recorded the update and replays it.
     script
         Calls recorded.
     point
-        Random numbers recorded, shape (k,).
+        Coordinates of the continuous random numbers recorded, shape (k,).
     value
         What came out, shape (m,).
     affine
@@ -65,33 +55,114 @@ class Map:
         Whether number i moves value i alone.
     """
 
-    at: Callable[[Array], Array]
-    log_density: Callable[[Array], float]
+    sampler: GibbsSampler
+    name: str
+    state: State
+    recorder: Recorder
     script: list[Entry]
     point: Array
     value: Array
-    affine: bool
-    diagonal: bool
+    affine: bool = False
+    diagonal: bool = False
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the block holds whole numbers."""
+        return self.name in self.sampler.discrete
+
+    @property
+    def own(self) -> Array:
+        """The block's value in the state, shape (m,)."""
+        return self.sampler.value(self.state, self.name)
+
+    def at(self, u: Array, own: Array | None = None) -> Array:
+        """Value that comes out of other random numbers, or of another value of the block.
+
+        Raises
+        ------
+        NotReplayable
+            If other calls are made than were recorded.
+        UpdateError
+            If the update fails, as it may where the numbers lead out of the support.
+        """
+        state = self.state if own is None else self.sampler.place(self.state, self.name, own)
+        self.recorder.replay(u, self.script)
+        try:
+            return self.sampler.draw(self.name, state, self.recorder)
+        except (Diverged, UnrecordedDraw):
+            raise NotReplayable("draws a varying number of random numbers") from None
+
+    @property
+    def same_parameters(self) -> bool:
+        """Whether the last replay drew from the distributions that were recorded."""
+        return all(
+            np.array_equal(p, q)
+            for now, then in zip(self.recorder.entries, self.script, strict=False)
+            for p, q in zip(now.parameters, then.parameters, strict=True)
+        )
+
+    def log_density(self, u: Array) -> float:
+        """Log density of random numbers, given what the update makes of those before them."""
+        self.at(u)
+        return self.recorder.log_density()
+
+    def log_joint(self, value: Array) -> float:
+        """Log joint density with this block moved."""
+        return self.sampler.joint_at(self.state, self.name, value)
+
+    def gradient(self, u: Array, direction: Array) -> Array:
+        """Five-point derivative of the value along a direction, shape (m,)."""
+        h = _STEP * direction
+        near = self.at(u + h) - self.at(u - h)
+        far = self.at(u + 2 * h) - self.at(u - 2 * h)
+        return np.asarray((8.0 * near - far) / (12.0 * _STEP))
+
+    def jacobian(self, u: Array, *, affine: bool = False) -> Array:
+        """Dense dv/du, shape (m, k); by differences from zero if the map is affine."""
+        if affine:
+            zero = self.at(np.zeros_like(u))
+            return np.array([self.at(row) - zero for row in np.eye(len(u))]).T
+        return np.array([self.gradient(u, row) for row in np.eye(len(u))]).T
+
+    def log_volume(self, u: Array, base: Array | None) -> tuple[Array | None, float]:
+        """Log of how much the map stretches volume at u.
+
+        With fewer random numbers than values (covariance matrices, probability vectors) the values
+        lie on a flat surface, and volume is that of the surface; `base` spans it.
+        """
+        if self.diagonal:
+            slope = self.gradient(u, np.ones_like(u))
+            return base, float(np.log(np.abs(slope)).sum())
+        J = self.jacobian(u)
+        if J.shape[0] == J.shape[1]:
+            return base, float(np.linalg.slogdet(J)[1])
+        if base is None:
+            base = np.linalg.qr(J)[0]
+        elif not np.allclose(base @ (base.T @ J), J, rtol=1e-6, atol=1e-6 * np.abs(J).max()):
+            raise NotReplayable(
+                f"draws {J.shape[1]} random numbers for {J.shape[0]} values on a curved surface"
+            )
+        return base, 0.5 * float(np.linalg.slogdet(J.T @ J)[1])
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Log densities of the same draws, by the update and by the log joint density.
+def record(sampler: GibbsSampler, name: str, state: State, recorder: Recorder) -> UpdateMap:
+    """Run an update once and write down what it draws.
 
-    Attributes
-    ----------
-    log_q, log_p
-        Of each draw relative to the first, shape (draws - 1,).
-    worst
-        Largest absolute difference.
-    limit
-        What rounding could explain.
+    Raises
+    ------
+    NotReplayable
+        If it draws in a way that is not written down, or does not repeat itself.
     """
-
-    log_q: Array
-    log_p: Array
-    worst: float
-    limit: float
+    recorder.record()
+    try:
+        value = sampler.draw(name, state, recorder)
+    except UnrecordedDraw as draw:
+        raise NotReplayable(f"draws by {draw}") from None
+    script, point = list(recorder.entries), recorder.coordinates()
+    update = UpdateMap(sampler, name, state, recorder, script, point, value)
+    if not np.array_equal(update.at(point), value):
+        raise NotReplayable("gives another value for the same random numbers and the same state")
+    return update
 
 
 def read_map(
@@ -100,9 +171,9 @@ def read_map(
     state: State,
     other: Array,
     recorder: Recorder,
-    known: Map | None = None,
-) -> Map:
-    """Record an update at a state and find out what kind of map it is.
+    known: UpdateMap | None = None,
+) -> UpdateMap:
+    """Record an update that draws its block at once, and find out what kind of map it is.
 
     Parameters
     ----------
@@ -121,162 +192,32 @@ def read_map(
     NotReplayable
         If the density cannot be had.
     """
-    value, script, point = recorded(sampler, name, state, recorder)
-
-    def at(u: Array, where: State = state) -> Array:
-        recorder.replay(u, script)
-        try:
-            return sampler.draw(name, where, recorder)
-        except Diverged:
-            raise NotReplayable("draws a varying number of random numbers") from None
-
-    def log_density(u: Array) -> float:
-        at(u)
-        return recorder.log_density()
-
-    if not np.array_equal(at(point), value):
-        raise NotReplayable("gives another value for the same random numbers and the same state")
-    if not np.array_equal(at(point, sampler.place(state, name, other)), value):
+    update = record(sampler, name, state, recorder)
+    point, value = update.point, update.value
+    whole = recorder.discrete
+    if not np.array_equal(update.at(point, other), value):
         raise NotReplayable("depends on its own current value", kernel=True)
-    affine, diagonal = False, False
-    if name in sampler.discrete:
-        if len(point) or recorder.discrete != len(value):
+    if update.discrete:
+        if len(point) or whole != len(value):
             raise NotReplayable(
                 f"makes {len(value)} whole numbers of {len(point)} continuous draws"
             )
-    else:
-        if recorder.discrete or len(point) > len(value):
-            raise NotReplayable(
-                f"uses {len(point) + recorder.discrete} random numbers for a block of {len(value)}"
-            )
-        if not len(point):
-            raise NotReplayable("draws nothing from rng")
-        affine = recorder.normal_only and _is_affine(at, point, value)
-        # At each state anew: what one element draws may vanish at a symmetric start.
-        diagonal = _is_diagonal(at, point, value)
-        if known is None:
-            _check_onto(at, point, value, affine=affine, diagonal=diagonal)
-    return Map(at, log_density, script, point, value, affine, diagonal)
+        return update
+    if whole or len(point) > len(value):
+        raise NotReplayable(f"uses {len(point) + whole} random numbers for a block of {len(value)}")
+    if not len(point):
+        raise NotReplayable("draws nothing from rng")
+    # At each state anew: what one element draws may vanish at a symmetric start.
+    affine, diagonal = recorder.normal_only and _is_affine(update), _is_diagonal(update)
+    update = replace(update, affine=affine, diagonal=diagonal)
+    if known is None:
+        _check_onto(update)
+    return update
 
 
-def recorded(
-    sampler: GibbsSampler, name: str, state: State, recorder: Recorder, *, kernel: bool = False
-) -> tuple[Array, list[Entry], Array]:
-    """Run an update once: its value, the calls it made and their coordinates.
-
-    Raises
-    ------
-    NotReplayable
-        If it draws in a way that is not written down; `kernel` goes along.
-    """
-    recorder.record()
-    try:
-        value = sampler.draw(name, state, recorder)
-    except UnrecordedDraw as draw:
-        raise NotReplayable(f"draws by {draw}", kernel=kernel) from None
-    return value, list(recorder.entries), recorder.coordinates()
-
-
-def compare(
-    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder, draws: int = 4
-) -> Comparison:
-    """Compare log q with the log joint density at several draws of one block, the rest fixed.
-
-    Raises
-    ------
-    NotReplayable
-        If the draws use different random numbers.
-    """
-    _, log_q, log_p = draws_of(sampler, name, state, made, recorder, draws)
-    return compared(log_q, log_p)
-
-
-def compared(log_q: Array, log_p: Array) -> Comparison:
-    """Compare two log densities of the same values, both up to a constant, shape (draws,)."""
-    size = float(np.abs(log_p).max())
-    with np.errstate(invalid="ignore"):
-        delta_q, delta_p = log_q[1:] - log_q[0], log_p[1:] - log_p[0]
-    if not np.isfinite(log_p).all():
-        return Comparison(delta_q, delta_p, np.inf, 0.0)
-    # Rounding of the differences, and of the log joint density itself; far below any wrong formula.
-    limit = 1e-6 * (1.0 + float(np.abs(np.append(delta_q, delta_p)).max())) + 1e-12 * size
-    return Comparison(delta_q, delta_p, float(np.abs(delta_q - delta_p).max()), limit)
-
-
-def missed(sampler: GibbsSampler, name: str, state: State, made: Map) -> str:
-    """Look whether an element ends where log_joint goes on: ratios of densities do not show it.
-
-    Only maps that are not affine can end anywhere. At the most extreme random numbers, of tail
-    probability near 1e-16, a right density is far below its top.
-    """
-    if not made.diagonal or made.affine or name in sampler.discrete:
-        return ""
-    top = sampler.joint_at(state, name, made.value)
-    axis = np.eye(len(made.point))[0]
-    for end in _ends(made.script[0]):
-        try:
-            near = made.at(made.point + axis)
-            value = made.at(made.point + axis * (end - made.point[0]))
-        except UpdateError:  # overflow: it goes on for ever
-            continue
-        step = np.abs(near - made.value)[0] * np.sign(value[0] - made.value[0])
-        beyond = value.copy()
-        beyond[0] += 1e-3 * step
-        if sampler.joint_at(state, name, beyond) > top - 20.0:
-            return f"never goes beyond {value[0]:.6g}, where log_joint goes on"
-    return ""
-
-
-def draws_of(
-    sampler: GibbsSampler, name: str, state: State, made: Map, recorder: Recorder, count: int
-) -> tuple[Array, Array, Array]:
-    """Draw one block at a fixed state; values, log q and log joint of each, up to constants.
-
-    Raises
-    ------
-    NotReplayable
-        If the draws use different random numbers.
-    """
-    pattern = [(e.kind, e.values.size) for e in made.script]
-    values = np.empty((count, len(made.value)))
-    log_q, log_p = np.empty(count), np.empty(count)
-    base = None
-    for r in range(count):
-        for _ in range(_TRIES):
-            recorder.record()
-            values[r] = sampler.draw(name, state, recorder)
-            if recorder.signature != pattern:
-                raise NotReplayable("draws a varying number of random numbers")
-            # Gamma variables of small shape underflow to zero, where no density can be compared.
-            if name in sampler.discrete or (values[r] != 0).all() or (made.value == 0).any():
-                break
-        u = recorder.coordinates()
-        log_q[r] = recorder.log_density()
-        # The Jacobian of an affine map is the same for all draws and cancels.
-        if len(u) and not made.affine:
-            base, log_volume = _log_volume(made, u, base)
-            log_q[r] -= log_volume
-        log_p[r] = sampler.joint_at(state, name, values[r])
-    return values, log_q, log_p
-
-
-def _ends(entry: Entry) -> tuple[float, float]:
-    """Coordinates of tail probability near 1e-16 for the first draw of a call."""
-    if entry.kind == "student":
-        return -1e12, 1e12
-    shapes = [float(np.ravel(p)[0]) for p in entry.parameters] if "log" in entry.kind else []
-    if entry.kind == "log_gamma":
-        return -36.0 / min(shapes[0], 1.0), 36.0
-    if entry.kind == "logit_beta":
-        return -36.0 / min(shapes[0], 1.0), 36.0 / min(shapes[1], 1.0)
-    return -36.0, 36.0
-
-
-# -- what kind of map
-
-
-def _is_affine(at: Callable[[Array], Array], point: Array, value: Array) -> bool:
+def _is_affine(update: UpdateMap) -> bool:
     """Whether the map keeps straight lines straight, on two generic lines."""
+    at, point, value = update.at, update.point, update.value
     zero = at(np.zeros_like(point))
     for factor in (-1.0, 1.7):
         expected = zero + factor * (value - zero)
@@ -289,77 +230,38 @@ def _is_affine(at: Callable[[Array], Array], point: Array, value: Array) -> bool
     return bool((np.abs(parts - (value - zero)) <= _ROUNDING * scale).all())
 
 
-def _is_diagonal(at: Callable[[Array], Array], point: Array, value: Array) -> bool:
+def _is_diagonal(update: UpdateMap) -> bool:
     """Whether number i moves value i alone: any two indices differ in some binary digit."""
+    point, value = update.point, update.value
     if len(point) != len(value):
         return False
     index = np.arange(len(point))
     for digit in range(max(int(len(point) - 1).bit_length(), 1)):
         chosen = (index >> digit & 1).astype(bool)
         for mask in (chosen, ~chosen):
-            if mask.any() and not np.array_equal(at(point + mask)[~mask], value[~mask]):
+            if mask.any() and not np.array_equal(update.at(point + mask)[~mask], value[~mask]):
                 return False
     return True
 
 
-def _check_onto(
-    at: Callable[[Array], Array], point: Array, value: Array, *, affine: bool, diagonal: bool
-) -> None:
+def _check_onto(update: UpdateMap) -> None:
     """Make sure that each value comes from one point: else the density has several terms."""
-    if diagonal and affine:
-        if (at(point + 1.0) == value).any():
-            raise NotReplayable("gives the same value for different random numbers")
+    point, value = update.point, update.value
+    if update.diagonal and update.affine:
+        if (update.at(point + 1.0) == value).any():
+            raise NotReplayable(_MANY_TO_ONE)
         return
-    if diagonal:
-        values = np.array([at(point + shift) for shift in np.linspace(-3, 3, 7)])
+    if update.diagonal:
+        values = np.array([update.at(point + shift) for shift in np.linspace(-3, 3, 7)])
         steps = np.sign(np.diff(values, axis=0))
         if (steps != steps[0]).any() or (steps == 0).any():
-            raise NotReplayable("folds its random numbers: different ones give the same value")
+            raise NotReplayable(_FOLDS)
         return
-    J = jacobian(at, point, affine=affine)
+    J = update.jacobian(point, affine=update.affine)
     if np.linalg.matrix_rank(J) < len(point):
-        raise NotReplayable("gives the same value for different random numbers")
-    if len(point) == len(value) and not affine:
+        raise NotReplayable(_MANY_TO_ONE)
+    if len(point) == len(value) and not update.affine:
         sign = np.linalg.slogdet(J)[0]
         for factor in (-1.0, 0.5):
-            if np.linalg.slogdet(jacobian(at, factor * point, affine=False))[0] != sign:
-                raise NotReplayable("folds its random numbers: different ones give the same value")
-
-
-def jacobian(at: Callable[[Array], Array], point: Array, *, affine: bool) -> Array:
-    """Dense dv/du, shape (m, k)."""
-    if affine:
-        zero = at(np.zeros_like(point))
-        columns = [at(row) - zero for row in np.eye(len(point))]
-    else:
-        columns = [derivative(at, point, row) for row in np.eye(len(point))]
-    return np.array(columns).T
-
-
-def derivative(at: Callable[[Array], Array], point: Array, direction: Array) -> Array:
-    """Five-point derivative along a direction."""
-    h = _STEP * direction
-    near = at(point + h) - at(point - h)
-    far = at(point + 2 * h) - at(point - 2 * h)
-    return np.asarray((8.0 * near - far) / (12.0 * _STEP))
-
-
-def _log_volume(made: Map, u: Array, base: Array | None) -> tuple[Array | None, float]:
-    """Log of how much the map stretches volume at u.
-
-    With fewer random numbers than values (covariance matrices, probability vectors) the values lie
-    on a flat surface, and volume is that of the surface; `base` spans it.
-    """
-    if made.diagonal:
-        slope = derivative(made.at, u, np.ones_like(u))
-        return base, float(np.log(np.abs(slope)).sum())
-    J = jacobian(made.at, u, affine=False)
-    if J.shape[0] == J.shape[1]:
-        return base, float(np.linalg.slogdet(J)[1])
-    if base is None:
-        base = np.linalg.qr(J)[0]
-    elif not np.allclose(base @ (base.T @ J), J, rtol=1e-6, atol=1e-6 * np.abs(J).max()):
-        raise NotReplayable(
-            f"draws {J.shape[1]} random numbers for {J.shape[0]} values on a curved surface"
-        )
-    return base, 0.5 * float(np.linalg.slogdet(J.T @ J)[1])
+            if np.linalg.slogdet(update.jacobian(factor * point))[0] != sign:
+                raise NotReplayable(_FOLDS)
