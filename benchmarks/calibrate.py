@@ -167,8 +167,8 @@ def main(
 
     def report(line: str, right: bool, start: float, made: rf.Calibration) -> None:
         seconds = time.perf_counter() - start
-        told = "passed" if made.passed else "FAILED" if not right else "failed, as it has to"
-        click.echo(f"{line:60s} {seconds:6.1f} s  p {made.adjusted.min():.4f}  {told}")
+        message = "passed" if made.passed else "FAILED" if not right else "failed, as it has to"
+        click.echo(f"{line:60s} {seconds:6.1f} s  p {made.adjusted.min():.4f}  {message}")
         if not right:
             click.echo(f"    {made.verdict}")
 

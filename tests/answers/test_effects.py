@@ -205,7 +205,7 @@ def test_raw_estimates_leave_out_what_rows_do_not_tell():
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"name": "Dyas|Subject"}, "Did you mean 'Days|Subject'"),
         ({"compare": ("308", "3o9")}, "names '3o9', no level of 'Subject'"),
@@ -213,8 +213,8 @@ def test_raw_estimates_leave_out_what_rows_do_not_tell():
         ({"threshold": "high"}, "threshold is 'high'"),
     ],
 )
-def test_bad_input_is_told(sleep, options, told):
-    with pytest.raises(rf.DataError, match=told.replace("|", r"\|")):
+def test_bad_input_is_told(sleep, options, message):
+    with pytest.raises(rf.DataError, match=message.replace("|", r"\|")):
         sleep.effects(**options)
 
 

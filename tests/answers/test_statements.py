@@ -110,7 +110,7 @@ def test_errors_of_dependent_draws_are_larger():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("f[midd] > 0", "names 'f[midd]', which the fit does not have. Did you mean 'f[mid]'"),
         ("1|g_sigm > 1", "Did you mean '1|g_sigma'"),
@@ -139,10 +139,10 @@ def test_errors_of_dependent_draws_are_larger():
         (3, "type int came"),
     ],
 )
-def test_what_is_no_statement_is_told(fit, text, told):
+def test_what_is_no_statement_is_told(fit, text, message):
     with pytest.raises(rf.DataError) as caught:
         fit.probability(text)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -267,7 +267,7 @@ def test_means_that_the_data_do_not_tell_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("names", "at", "told"),
+    ("names", "at", "message"),
     [
         ("x", None, "'x' holds numbers"),
         ("ff", None, "There is no factor 'ff' in the fixed part. Did you mean 'f'"),
@@ -276,14 +276,14 @@ def test_means_that_the_data_do_not_tell_are_refused():
         ("f", {"f": "mid"}, "whose means are asked for"),
     ],
 )
-def test_bad_marginal_means_are_told(fit, names, at, told):
+def test_bad_marginal_means_are_told(fit, names, at, message):
     with pytest.raises(rf.DataError) as caught:
         fit.marginal_means(names, at)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         ({"f[hihg]": 1}, "Did you mean 'f[high]'"),
         ({"f[high]": "one"}, "a finite number is expected"),
@@ -291,7 +291,7 @@ def test_bad_marginal_means_are_told(fit, names, at, told):
         ({"f[high]": 1, "b": {"f[mid]": 1}}, "give one kind"),
     ],
 )
-def test_bad_contrasts_are_told(fit, weights, told):
+def test_bad_contrasts_are_told(fit, weights, message):
     with pytest.raises(rf.DataError) as caught:
         fit.contrast(weights)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

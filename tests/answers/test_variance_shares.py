@@ -159,7 +159,7 @@ def test_table_text_picture_and_a_loaded_fit(crossed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"at": {"z": 1}}, "at names 'z', with which no effect varies by group"),
         ({"at": {"x": "high"}}, "a finite number is expected"),
@@ -168,8 +168,8 @@ def test_table_text_picture_and_a_loaded_fit(crossed, tmp_path):
         ({"k": 1.5}, "k is 1.5; a whole number from 1"),
     ],
 )
-def test_bad_input_is_told(crossed, options, told):
-    with pytest.raises(rf.DataError, match=told):
+def test_bad_input_is_told(crossed, options, message):
+    with pytest.raises(rf.DataError, match=message):
         crossed.variance_shares(**options)
 
 

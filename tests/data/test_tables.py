@@ -153,8 +153,10 @@ def test_other_words_in_a_numeric_column_are_named_with_their_row(token, tmp_pat
     path = write(tmp_path, f"y,g\nNA,a\n1.5,a\n{token},b\n")
     with pytest.raises(DataError) as caught:
         columns_of("y ~ 1 + (1|g)", path)
-    told = f"Column 'y' must be numeric, but row 3 holds '{token}'; correct it or leave the field"
-    assert str(caught.value).startswith(told)
+    message = (
+        f"Column 'y' must be numeric, but row 3 holds '{token}'; correct it or leave the field"
+    )
+    assert str(caught.value).startswith(message)
     assert (caught.value.column, caught.value.row) == ("y", 3)
 
 
@@ -234,10 +236,10 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
         "cannot be read as CSV or Parquet: ": write(tmp_path, "y,g\n1,2\n", "not.parquet"),
         "cannot be read as CSV or Parquet: I": write(tmp_path, "y,ä\n1,ö\n", "l.csv", "latin-1"),
     }
-    for told, path in cases.items():
+    for message, path in cases.items():
         with pytest.raises(DataError) as caught:
             read_table(path)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -259,13 +261,13 @@ def test_frame_without_rows_is_refused():
 
 @pytest.mark.parametrize("thing", [None, 3, [1, 2], np.ones((3, 2)), pd.Series([1.0])])
 def test_other_objects_are_refused_by_type(thing):
-    told = f"A {type(thing).__name__} is no table; expected a dataframe, a mapping of columns"
-    with pytest.raises(DataError, match=told):
+    message = f"A {type(thing).__name__} is no table; expected a dataframe, a mapping of columns"
+    with pytest.raises(DataError, match=message):
         read_table(thing)
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"y": [1, 2], "g": ["a"]}, "of one length; came: y 2, g 1"),
         ({"y": [1, 2], "g": "ab"}, "came: y 2, g a single value"),
@@ -276,10 +278,10 @@ def test_other_objects_are_refused_by_type(thing):
         ({1: [1.0], "1": [2.0]}, "same name as text, such as 1 and '1'"),
     ],
 )
-def test_malformed_mappings_are_refused(data, told):
+def test_malformed_mappings_are_refused(data, message):
     with pytest.raises(DataError) as caught:
         read_table(data)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +324,7 @@ def test_infinity_in_a_csv_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (["1", "2"], "holds numbers stored as"),
         (np.array([1.5, 2.5], dtype=object), "holds numbers stored as object"),
@@ -333,11 +335,11 @@ def test_infinity_in_a_csv_is_refused(tmp_path):
         ([1j, 2], "row 1 holds '1j'"),
     ],
 )
-def test_what_is_no_number_is_told_by_value_or_type(values, told):
+def test_what_is_no_number_is_told_by_value_or_type(values, message):
     with pytest.raises(DataError) as caught:
         require_numbers(pd.DataFrame({"y": values}), "y")
     assert "Column 'y'" in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -411,8 +413,8 @@ def test_grouping_column_of_any_type_gives_levels_in_order(values, levels, codes
 
 
 def test_levels_that_look_the_same_are_refused():
-    told = "Grouping column 'g' holds '1' both as text and as a number"
-    with pytest.raises(DataError, match=told):
+    message = "Grouping column 'g' holds '1' both as text and as a number"
+    with pytest.raises(DataError, match=message):
         columns_of("y ~ 1 + (1|g)", {"y": [1.0, 2, 3], "g": np.array([1, "1", 2], dtype=object)})
 
 

@@ -186,10 +186,10 @@ def test_summary_is_computed_from_the_draws(which, prob, low, high, request):
 
 @pytest.mark.parametrize("prob", [0, 1, 1.5, -0.1, 95])
 def test_probability_outside_zero_and_one_is_refused(prob, fitted):
-    told = f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95"
-    with pytest.raises(ValueError, match=told):
+    phrase = f"prob is {prob}; a number between 0 and 1 is expected, e.g. 0.95"
+    with pytest.raises(ValueError, match=phrase):
         fitted.summary(prob=prob)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=phrase):
         fitted.plot.effects(prob=prob)
 
 
@@ -350,10 +350,10 @@ def test_load_tells_what_is_wrong_with_a_file(fitted, tmp_path):
         "empty.nc": "is no NetCDF file",
         "half.nc": "is no NetCDF file",
     }
-    for name, told in cases.items():
+    for name, phrase in cases.items():
         with pytest.raises(DataError) as caught:
             rf.load(tmp_path / name)
-        assert told in str(caught.value)
+        assert phrase in str(caught.value)
 
 
 # -- seeds, draws, chains --------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def test_draws_are_rounded_down_to_whole_chains():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "phrase"),
     [
         ({"draws": 0}, "draws is 0; a whole number from 1 is expected"),
         ({"draws": 15}, "draws=15, chains=4 came; at least four draws for each chain are expected"),
@@ -427,10 +427,10 @@ def test_draws_are_rounded_down_to_whole_chains():
         ({"effects": [1]}, "effects is [1]; 'moments' or 'draws' is expected"),
     ],
 )
-def test_wrong_arguments_are_refused_before_the_data_are_read(arguments, told):
+def test_wrong_arguments_are_refused_before_the_data_are_read(arguments, phrase):
     with pytest.raises(DataError) as caught:
         rf.fit(FORMULA, "no such file.csv", **arguments)
-    assert told in str(caught.value)
+    assert phrase in str(caught.value)
 
 
 @pytest.mark.parametrize(("draws", "chains"), [(4, 1), (16, 4), (24, 1), (25, 1), (396, 4)])
@@ -460,10 +460,10 @@ def test_gibbs_fit_carries_r_hat(gibbs_fit):
 def test_gibbs_too_short_is_warned_of_with_advice():
     with pytest.warns(ReliabilityWarning) as caught:
         made = rf.fit(FORMULA, make_frame(), method="gibbs", draws=80, warmup=0, seed=1)
-    told = str(caught[0].message)
-    assert told.startswith("The draws should not be trusted: R-hat ")
-    assert "below 400" in told
-    assert told.endswith("Take more draws or sweeps (draws=, warmup=).")
+    phrase = str(caught[0].message)
+    assert phrase.startswith("The draws should not be trusted: R-hat ")
+    assert "below 400" in phrase
+    assert phrase.endswith("Take more draws or sweeps (draws=, warmup=).")
     assert made.certificate.r_hat > 1.01
     assert "DO NOT TRUST: R-hat" in str(made)
     assert caught[0].filename == __file__

@@ -98,7 +98,7 @@ def test_any_name_in_backticks_is_a_column(name):
 
 
 @pytest.mark.parametrize(
-    ("text", "position", "told"),
+    ("text", "position", "phrase"),
     [
         ("y ~ {x} + (1|g)", 5, "'{' is not allowed, braces run code"),
         ("y ~ x} + (1|g)", 6, "'}' is not allowed, braces run code"),
@@ -140,12 +140,12 @@ def test_any_name_in_backticks_is_a_column(name):
         ("y + x ~ 1 + (1|g)", 3, "arithmetic with the response stands in I()"),
     ],
 )
-def test_error_points_at_the_character(text, position, told):
+def test_error_points_at_the_character(text, position, phrase):
     with pytest.raises(FormulaError) as caught:
         parse_formula(text)
     message = str(caught.value)
     assert message.startswith(f"Formula {text!r}, character {position}: ")
-    assert told in message
+    assert phrase in message
     assert (caught.value.position, caught.value.text) == (position, text)
 
 
@@ -235,13 +235,13 @@ def test_group_term_that_stands_twice_is_refused(text, twice):
 
 @given(st.text("yxg1 0+-~|()`'{}:*/,.\n", max_size=25))
 def test_any_text_gives_a_formula_or_a_formula_error(text):
-    made, told = None, ""
+    made, phrase = None, ""
     try:
         made = parse_formula(text)
     except FormulaError as error:
-        told = str(error)
+        phrase = str(error)
     if made is None:
-        assert repr(text) in told or not text.strip()
+        assert repr(text) in phrase or not text.strip()
     else:
         assert made.response
         assert made.fixed

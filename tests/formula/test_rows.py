@@ -37,7 +37,7 @@ def columns(text, data=DATA):
     return evaluate(parse_formula(text), data)
 
 
-def told(text, data=DATA, error=RanefError):
+def phrase(text, data=DATA, error=RanefError):
     """Message of the error that a formula gives."""
     with pytest.raises(error) as caught:
         columns(text, data)
@@ -207,7 +207,7 @@ def test_response_is_the_column_or_what_is_computed_of_it(text, expected):
     ],
 )
 def test_unknown_name_is_told_with_the_nearest(text, name, hint):
-    message = told(text, error=DataError)
+    message = phrase(text, error=DataError)
     assert f"{name!r} is neither a column nor a known function. {hint}" in message
 
 
@@ -252,7 +252,7 @@ def test_syntax_that_formulaic_refuses_is_told_with_its_position(text, position,
     ],
 )
 def test_other_mistakes_in_formulas_are_one_line(text, what):
-    assert what in told(text, error=FormulaError)
+    assert what in phrase(text, error=FormulaError)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_offsets_are_added_up_and_taken_off_the_response(text, expected):
     ],
 )
 def test_offsets_that_are_no_numbers_are_refused(text, what):
-    assert what in told(f"y ~ x + {text} + (1|g)", error=DataError)
+    assert what in phrase(f"y ~ x + {text} + (1|g)", error=DataError)
 
 
 def test_weights_are_positive_numbers():
@@ -346,22 +346,22 @@ def test_weights_are_positive_numbers():
 
 @pytest.mark.parametrize("text", ["y ~ {x} + (1|g)", "{y} ~ x + (1|g)", "y ~ log({x}) + (1|g)"])
 def test_braces_never_reach_formulaic(text):
-    assert "braces run code" in told(text, error=FormulaError)
+    assert "braces run code" in phrase(text, error=FormulaError)
 
 
 def test_text_response_is_told_with_its_first_value():
-    message = told("f ~ x + (1|g)", error=DataError)
+    message = phrase("f ~ x + (1|g)", error=DataError)
     assert message.startswith("Column 'f' must be numeric, but row 1 holds 'a'")
 
 
 def test_row_numbers_count_the_rows_that_came():
     data = pd.DataFrame({"y": [1.0, 2, 3], "x": [None, 1, 2], "t": ["1", "2", "?"], "g": [1, 1, 2]})
-    assert "row 3 holds '?'" in told("t ~ x + (1|g)", data, DataError)
+    assert "row 3 holds '?'" in phrase("t ~ x + (1|g)", data, DataError)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -0.1, 1e12])
 def test_constant_response_is_refused(value):
-    message = told("y ~ x + (1|g)", DATA.assign(y=value), DataError)
+    message = phrase("y ~ x + (1|g)", DATA.assign(y=value), DataError)
     assert f"Response 'y' is constant ({value:g} in all 12 rows)" in message
 
 
@@ -372,11 +372,13 @@ def test_response_that_differs_in_its_last_digits_is_no_constant():
 
 @pytest.mark.parametrize("warned", ["log(z) ~ 1 + (1|g)", "y ~ log(z) + (1|g)"])
 def test_logarithm_of_zero_is_told_without_numpys_warning(warned):
-    assert "is not finite in" in told(warned, error=DataError)
+    assert "is not finite in" in phrase(warned, error=DataError)
 
 
 def test_response_not_finite_is_told_with_its_row():
-    assert "Response 'log(z)' is not finite in row 2" in told("log(z) ~ 1 + (1|g)", error=DataError)
+    assert "Response 'log(z)' is not finite in row 2" in phrase(
+        "log(z) ~ 1 + (1|g)", error=DataError
+    )
 
 
 @pytest.mark.parametrize(
@@ -389,7 +391,7 @@ def test_response_not_finite_is_told_with_its_row():
     ],
 )
 def test_left_hand_side_is_one_column_as_written(text, what):
-    assert what in told(text, error=FormulaError)
+    assert what in phrase(text, error=FormulaError)
 
 
 def numbers_as_text(values):
@@ -401,7 +403,7 @@ def numbers_as_text(values):
 @pytest.mark.parametrize("values", [np.arange(30) / 4, np.arange(30), np.arange(30) * 1000])
 def test_measurements_written_as_text_are_refused(values):
     data = numbers_as_text(values)
-    message = told("y ~ x + (1|g)", data, DataError)
+    message = phrase("y ~ x + (1|g)", data, DataError)
     assert "Column 'x' holds 30 different numbers written as text, '0" in message
     assert (
         columns("y ~ x + (1|g)", data.assign(x=pd.to_numeric(data["x"]))).spec.fixed.names[1] == "x"
@@ -437,7 +439,7 @@ def test_levels_that_only_dropped_rows_hold_are_left_out():
 
 @pytest.mark.parametrize("f", [["a"] * N, pd.Categorical(["a"] * N, ["a", "b"])])
 def test_factor_with_a_single_level_is_refused_not_left_out(f):
-    message = told("y ~ f + (1|g)", DATA.assign(f=f), DataError)
+    message = phrase("y ~ f + (1|g)", DATA.assign(f=f), DataError)
     assert "Fixed effect 'f' has a single level in the 12 complete rows" in message
 
 
@@ -464,13 +466,13 @@ def test_levels_with_brackets_and_colons_keep_their_names(levels):
     ],
 )
 def test_dates_and_complex_numbers_are_refused_as_fixed_effects(values, kind):
-    message = told("y ~ t + (1|g)", DATA.assign(t=values), DataError)
+    message = phrase("y ~ t + (1|g)", DATA.assign(t=values), DataError)
     assert message.startswith(f"Fixed effect 't' holds {kind}")
 
 
 def test_column_called_intercept_is_refused_beside_an_intercept_and_taken_without():
     data = DATA.assign(Intercept=DATA["x"])
-    message = told("y ~ Intercept + (1|g)", data, DataError)
+    message = phrase("y ~ Intercept + (1|g)", data, DataError)
     assert message.startswith("A fixed effect cannot be called 'Intercept' beside an intercept")
     assert columns("y ~ 0 + Intercept + (1|g)", data).spec.fixed.names == ("Intercept",)
 

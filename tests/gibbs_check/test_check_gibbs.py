@@ -538,7 +538,7 @@ def test_a_right_sweep_in_another_style_passes_level_2():
 
 
 @pytest.mark.parametrize(
-    ("sweep", "told"),
+    ("sweep", "message"),
     [
         (lambda s, rng: None, "returned a NoneType"),  # noqa: ARG005
         (lambda s, rng: {"u": 1.0}, "without 'v'"),  # noqa: ARG005
@@ -547,12 +547,12 @@ def test_a_right_sweep_in_another_style_passes_level_2():
         (lambda s, rng: s["w"], "raises KeyError"),  # noqa: ARG005
     ],
 )
-def test_a_sweep_that_gives_no_state_fails_and_says_so(sweep, told):
+def test_a_sweep_that_gives_no_state_fails_and_says_so(sweep, message):
     updates = {"v": lambda s, rng: rng.normal(0, np.sqrt(s["u"]))}
     report = check_gibbs(
         updates, lambda s: -0.5 * s["v"] ** 2 / s["u"], {"v": 0.0, "u": 1.0}, sweep=sweep, rng=1
     )
-    assert told in report.failures["sweep"]
+    assert message in report.failures["sweep"]
 
 
 # -- input
@@ -581,7 +581,7 @@ def right(s, rng):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"updates": {}}, "updates must be a dict"),
         ({"updates": [right]}, "updates must be a dict"),
@@ -606,13 +606,13 @@ def right(s, rng):
         ({"invariant": ["w"]}, "invariant names 'w'"),
     ],
 )
-def test_bad_input_gets_one_line(changes, told):
+def test_bad_input_gets_one_line(changes, message):
     arguments = {
         "updates": {"v": right},
         "log_joint": NORMAL["log_joint"],
         "state": NORMAL["state"],
     }
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         check_gibbs(**{**arguments, **changes}, rng=1)
     assert "\n" not in str(caught.value)
 

@@ -55,9 +55,9 @@ def test_elements_at_their_conditional_mean_are_found(noisy):
     state = {"b": np.zeros(6), "s2": 1.0, "t2": 1.0}
     assert failures({"b": groups(6)}, groups_joint, state) == []
     assert failures({"b": groups(noisy)}, groups_joint, state) == ["b"]
-    told = report({"b": groups(noisy)}, groups_joint, state).failures["b"]
-    assert f"draws {noisy} random number" in told
-    assert "for 6 values: some of them are tied" in told
+    message = report({"b": groups(noisy)}, groups_joint, state).failures["b"]
+    assert f"draws {noisy} random number" in message
+    assert "for 6 values: some of them are tied" in message
 
 
 C = np.array([[1.0, 0.6], [0.6, 1.0]])
@@ -216,7 +216,7 @@ def change(low, high, edge=1.0):
 
 
 @pytest.mark.parametrize(
-    ("update", "told"),
+    ("update", "message"),
     [
         (change(10, 30), "where log_joint goes on"),
         (change(1, 30), "never draws 30"),
@@ -224,13 +224,13 @@ def change(low, high, edge=1.0):
         (change(1, 50, edge=0.0), "never draws 49, which log_joint allows"),
     ],
 )
-def test_a_change_point_that_is_not_looked_for_everywhere_is_found(update, told):
+def test_a_change_point_that_is_not_looked_for_everywhere_is_found(update, message):
     # The rates are close, so that no place is out of the question.
     state = {"k": 15, "a": 1.9, "b": 1.8}
     assert failures({"k": change(1, 50)}, change_joint, state) == []
     for seed in SEEDS:
         found = report({"k": update}, change_joint, state, seed=seed).failures
-        assert told in found["k"] or "times as often" in found["k"]
+        assert message in found["k"] or "times as often" in found["k"]
 
 
 MIXED = np.random.default_rng(3).normal(size=12) * 3
@@ -368,8 +368,8 @@ def test_data_may_remember_what_they_computed_but_not_change():
 
     y = np.array([1.0, 2.0, 6.0])
     assert report({"mu": right}, joint, {"mu": 0.0}, PosteriorSample(y)).passed
-    told = report({"mu": meddling}, joint, {"mu": 0.0}, PosteriorSample(y)).failures["mu"]
-    assert "changes the data" in told
+    message = report({"mu": meddling}, joint, {"mu": 0.0}, PosteriorSample(y)).failures["mu"]
+    assert "changes the data" in message
 
 
 def test_level_1_tells_of_draws_outside_the_support():
@@ -417,25 +417,25 @@ def test_whatever_an_update_raises_away_from_the_start_is_its_failure(error):
     def joint(s):
         return stats.norm.logpdf(s["v"], s["b"], 1) + stats.norm.logpdf(s["b"])
 
-    told = report({"v": update}, joint, {"v": 0.0, "b": 0.5}).failures["v"]
-    assert f"raises {error.__name__}: no" in told
+    message = report({"v": update}, joint, {"v": 0.0, "b": 0.5}).failures["v"]
+    assert f"raises {error.__name__}: no" in message
 
 
 @pytest.mark.parametrize(
-    ("sweep", "told"),
+    ("sweep", "message"),
     [
         (lambda s, rng: s.missing, "raises AttributeError"),  # noqa: ARG005
         (lambda s, rng: {"v": "text"}, "returned 'v' as a str; numbers are expected"),  # noqa: ARG005
     ],
 )
-def test_sweeps_that_break_are_failures_not_tracebacks(sweep, told):
+def test_sweeps_that_break_are_failures_not_tracebacks(sweep, message):
     def update(s, rng):  # noqa: ARG001
         return rng.normal()
 
     made = check_gibbs(
         {"v": update}, lambda s: -0.5 * s["v"] ** 2, {"v": 0.0}, sweep=sweep, rng=1, progress=False
     )
-    assert told in made.failures["sweep"]
+    assert message in made.failures["sweep"]
 
 
 def test_an_empty_block_is_refused():

@@ -90,7 +90,7 @@ def crossed_sweeps():
 
 
 @pytest.mark.parametrize(
-    ("sweep", "level", "told"),
+    ("sweep", "level", "message"),
     list(
         zip(
             crossed_sweeps(),
@@ -107,14 +107,14 @@ def crossed_sweeps():
     ),
     ids=lambda v: getattr(v, "__name__", None),
 )
-def test_sweeps_of_many_blocks_that_share_residuals_are_read_fast(sweep, level, told):
+def test_sweeps_of_many_blocks_that_share_residuals_are_read_fast(sweep, level, message):
     updates, log_joint, state, _ = crossed()
     assert len(updates) == 10
     started = time.process_time()
     report = check_gibbs(updates, log_joint, state, sweep=sweep, rng=1, progress=False)
     assert time.process_time() - started < 10
-    assert list(report.failures) == ["sweep"] * (told != "")
-    assert (report.blocks[-1].level, told in report.blocks[-1].diagnosis) == (level, True)
+    assert list(report.failures) == ["sweep"] * (message != "")
+    assert (report.blocks[-1].level, message in report.blocks[-1].diagnosis) == (level, True)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -139,8 +139,8 @@ def test_a_stale_value_that_only_moves_the_parameters_of_a_draw_is_seen(seed):
         return check_gibbs(updates, joint, {"lam": 1.0, "n": 3}, sweep=sweep, rng=seed)
 
     run(fresh).raise_if_failed()
-    told = "the sweep gives update 'n' the value of 'lam' from before"
-    assert run(stale).failures == {"sweep": told}
+    message = "the sweep gives update 'n' the value of 'lam' from before"
+    assert run(stale).failures == {"sweep": message}
 
 
 @pytest.mark.parametrize("seed", range(100))

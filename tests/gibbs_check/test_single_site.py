@@ -146,7 +146,7 @@ def test_right_single_site_samplers_pass_at_rounding_error(order, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("sampler", "told"),
+    ("sampler", "message"),
     [
         (
             regression(what="stale residual"),
@@ -169,11 +169,11 @@ def test_right_single_site_samplers_pass_at_rounding_error(order, seed):
         (rates(what="half the pull"), "draws x[4], x[3], x[2] and 2 more"),
     ],
 )
-def test_planted_errors_are_found_at_level_0(sampler, told, seed):
+def test_planted_errors_are_found_at_level_0(sampler, message, seed):
     found = block(sampler, seed)
     assert (found.level, found.passed) == (0, False)
     assert found.diagnosis.startswith("update 'x' draws x[")
-    assert told in found.diagnosis
+    assert message in found.diagnosis
 
 
 # -- what is left to level 2

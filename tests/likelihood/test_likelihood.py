@@ -132,7 +132,7 @@ def test_a_singular_covariance_is_allowed_and_labels_may_be_written_freely():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"1|plate": 1, "1|sample": 1}, "values lacks 'sigma'"),
         ({"sigma": 1, "1|plate": 1}, "values lacks '1|sample'; an SD is expected"),
@@ -144,20 +144,20 @@ def test_a_singular_covariance_is_allowed_and_labels_may_be_written_freely():
         ({"sigma": 1, "1|plate": 1, "1|sample": 1, "1|x": 1}, "values names '1|x'"),
     ],
 )
-def test_bad_values_are_told(values, told):
+def test_bad_values_are_told(values, message):
     made = rf.model("diameter ~ 1 + (1|plate) + (1|sample)", DATA / "Penicillin.csv")
-    with pytest.raises(rf.DataError, match=told.replace("|", r"\|")):
+    with pytest.raises(rf.DataError, match=message.replace("|", r"\|")):
         made.log_likelihood(values)
 
 
 def test_bad_covariance_matrices_are_told():
     made = rf.model("Reaction ~ Days + (Days|Subject)", DATA / "sleepstudy.csv")
-    for matrix, told in (
+    for matrix, message in (
         ([[1, 2], [0, 1]], "not symmetric"),
         ([[1, 2], [2, 1]], "negative eigenvalue"),
         ([[1]], "2 x 2 matrix is expected"),
     ):
-        with pytest.raises(rf.DataError, match=told):
+        with pytest.raises(rf.DataError, match=message):
             made.log_likelihood({"sigma": 1.0, "Days|Subject": matrix})
 
 

@@ -393,7 +393,7 @@ def test_command_line_takes_standard_errors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (0.0, "Standard error 'se' is 0 in row 3 of the complete rows; positive numbers are"),
         (-2.0, "Standard error 'se' is -2 in row 3 of the complete rows"),
@@ -401,9 +401,9 @@ def test_command_line_takes_standard_errors(tmp_path):
         ("?", "Column 'se' must be numeric, but row 3 holds"),
     ],
 )
-def test_standard_errors_are_positive_numbers(value, told):
+def test_standard_errors_are_positive_numbers(value, message):
     frame = SCHOOLS.assign(se=[*SE[:2], value, *SE[3:]])
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         rf.fit(FORMULA, frame, se="se")
 
 

@@ -108,8 +108,8 @@ def test_a_model_of_cells_without_rows_is_that_of_their_rows(constant):
 def test_prior_for_an_unknown_parameter_is_told_with_the_nearest(name, hint):
     with pytest.raises(PriorError) as caught:
         model_of("y ~ x + f + (1|g)", make_frame(), {name: "half_t(1)"})
-    told = f"A prior was given for {name!r}, which the model does not have. {hint}"
-    assert str(caught.value) == told
+    message = f"A prior was given for {name!r}, which the model does not have. {hint}"
+    assert str(caught.value) == message
     assert caught.value.parameter == name
 
 
@@ -156,7 +156,7 @@ SINGLES = groups_of(8, rows=1)
 
 
 @pytest.mark.parametrize(
-    ("data", "priors", "told", "parameters", "state"),
+    ("data", "priors", "message", "parameters", "state"),
     [
         (
             ONE_GROUP,
@@ -180,24 +180,24 @@ SINGLES = groups_of(8, rows=1)
     ],
 )
 def test_what_only_the_prior_answers_is_refused_under_default_priors(
-    data, priors, told, parameters, state
+    data, priors, message, parameters, state
 ):
     with pytest.raises(IdentifiabilityError) as caught:
         model_of("y ~ 1 + (1|g)", data, priors)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert state in str(caught.value)
     assert caught.value.parameters == parameters
 
 
 @pytest.mark.parametrize(
-    ("data", "priors", "told"),
+    ("data", "priors", "message"),
     [
         (ONE_GROUP, {"1|g": "half_t(1)"}, "^'g' has a single level, so the data say nothing"),
         (SINGLES, {"1|g": "half_t(1)", "sigma": "half_t(1)"}, "^Every level of 'g' has one row"),
     ],
 )
-def test_what_only_the_prior_answers_is_warned_of_under_stated_priors(data, priors, told):
-    with pytest.warns(IdentifiabilityWarning, match=told):
+def test_what_only_the_prior_answers_is_warned_of_under_stated_priors(data, priors, message):
+    with pytest.warns(IdentifiabilityWarning, match=message):
         made = model_of("y ~ 1 + (1|g)", data, priors)
     assert group_prior(made).text == "half_t(1, df=3)"
 
@@ -257,7 +257,7 @@ def test_both_answers_occur():
 
 
 @pytest.mark.parametrize(
-    ("data", "formula", "priors", "told"),
+    ("data", "formula", "priors", "message"),
     [
         (
             groups_of(6),
@@ -300,11 +300,11 @@ def test_both_answers_occur():
 )
 @pytest.mark.filterwarnings("ignore::ranef.errors.SingleRowWarning")
 @pytest.mark.filterwarnings("ignore::ranef.errors.IdentifiabilityWarning")
-def test_improper_posterior_is_refused_with_its_reason(data, formula, priors, told):
+def test_improper_posterior_is_refused_with_its_reason(data, formula, priors, message):
     data = data.assign(i=np.maximum(np.arange(len(data)), 1))
     with pytest.raises(ImproperPosteriorError) as caught:
         model_of(formula, data, priors)
-    assert str(caught.value).startswith(f"The posterior is improper: {told}")
+    assert str(caught.value).startswith(f"The posterior is improper: {message}")
     assert "Use a proper prior" in str(caught.value)
 
 

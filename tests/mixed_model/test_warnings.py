@@ -31,7 +31,7 @@ from ranef.numerics.linear_dependence import aliased_columns
 from ranef.posterior.summary import count_levels
 
 
-def told(formula, data, **arguments):
+def phrase(formula, data, **arguments):
     """Texts of the warnings that reading data by a formula gives."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -131,7 +131,7 @@ def test_dropped_columns_leave_the_model_without_them(full, left, names):
 
 def test_nothing_is_dropped_and_nothing_said_where_nothing_is_aliased():
     data = make_frame()
-    assert told("y ~ x + f + z + (1|g)", data, aliased="drop") == []
+    assert phrase("y ~ x + f + z + (1|g)", data, aliased="drop") == []
     with pytest.raises(DataError, match="aliased is 'ignore'; 'refuse' or 'drop' is expected"):
         rf.fit("y ~ x + (1|g)", data, aliased="ignore")
 
@@ -240,19 +240,19 @@ def test_measurements_are_no_grouping_factor():
 
 def test_levels_of_fixed_factors_in_one_row_are_told():
     data = groups().assign(f=["a", "b", "c", "c"] * 10)
-    assert told("y ~ f + (1|g)", data) == []
+    assert phrase("y ~ f + (1|g)", data) == []
     for name, row in (("z", 5), ("A", 5)):  # another level, the first level
         frame = data.assign(f=data["f"].where(data.index != row, name))
         for formula in ("y ~ f + (1|g)", "y ~ 0 + f + (1|g)", "y ~ C(f) + (1|g)"):
-            ((category, message),) = told(formula, frame)
+            ((category, message),) = phrase(formula, frame)
             assert category is SingleRowWarning
             assert message.startswith(f"Level {name!r} of ")
             assert "is seen in a single row" in message
     two = data.assign(f=[*data["f"][:-2], "y", "z"])
-    ((_, message),) = told("y ~ f + (1|g)", two)
+    ((_, message),) = phrase("y ~ f + (1|g)", two)
     assert message.startswith("Levels 'y' of 'f', 'z' of 'f' are seen in a single row each")
     dummy = data.assign(d=(data.index == 3).astype(float))
-    assert told("y ~ d + poly(x, 2) + (1|g)", dummy) == []
+    assert phrase("y ~ d + poly(x, 2) + (1|g)", dummy) == []
 
 
 # -- nesting ---------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def pastes():
     ],
 )
 def test_casks_of_the_same_name_in_every_batch_are_asked_about(formula, asked, pastes):
-    found = told(formula, pastes)
+    found = phrase(formula, pastes)
     assert len(found) == asked
     if asked:
         assert found[0][0] is NestingWarning
@@ -285,7 +285,7 @@ def test_casks_of_the_same_name_in_every_batch_are_asked_about(formula, asked, p
 
 def test_crossed_designs_with_one_row_for_each_pair_are_not_asked_about():
     penicillin = pd.read_csv(DATA / "Penicillin.csv")
-    assert told("diameter ~ 1 + (1|plate) + (1|sample)", penicillin) == []
+    assert phrase("diameter ~ 1 + (1|plate) + (1|sample)", penicillin) == []
 
 
 def test_partly_crossed_labels_are_not_asked_about():
@@ -294,8 +294,8 @@ def test_partly_crossed_labels_are_not_asked_about():
     s, d = rng.integers(1, 200, 4000), rng.integers(1, 60, 4000)
     data = pd.DataFrame({"y": rng.normal(size=4000), "s": s, "d": d, "dept": d % 5})
     data = pd.concat([data, data])
-    assert told("y ~ 1 + (1|s) + (1|d)", data) == []
-    assert told("y ~ 1 + (1|d) + (1|dept)", data) == []
+    assert phrase("y ~ 1 + (1|s) + (1|d)", data) == []
+    assert phrase("y ~ 1 + (1|d) + (1|dept)", data) == []
 
 
 def pupils(rng, label=lambda k: k + 1):
@@ -307,13 +307,13 @@ def pupils(rng, label=lambda k: k + 1):
 
 def test_pupils_numbered_anew_in_each_class_are_asked_about():
     rng = np.random.default_rng(1)
-    ((_, message),) = told("y ~ 1 + (1|cls) + (1|pupil)", pupils(rng))
+    ((_, message),) = phrase("y ~ 1 + (1|cls) + (1|pupil)", pupils(rng))
     assert "The levels of 'pupil' (1, 2, 3, …) occur again in every level of 'cls'" in message
     named = pupils(rng, label=lambda k: f"name {k}")
     named["cls"] = [f"class {c}" for c in named["cls"]]
-    assert told("y ~ 1 + (1|cls) + (1|pupil)", named) == []
+    assert phrase("y ~ 1 + (1|cls) + (1|pupil)", named) == []
     yes_and_no = named.assign(pupil=lambda d: np.arange(len(d)) % 2)
-    assert told("y ~ 1 + (1|cls) + (1|pupil)", yes_and_no) == []
+    assert phrase("y ~ 1 + (1|cls) + (1|pupil)", yes_and_no) == []
 
 
 def test_nesting_warning_can_be_silenced(pastes):

@@ -68,7 +68,7 @@ def test_half_t_has_three_degrees_of_freedom_unless_told():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((0,), "half_t: scale is 0; a positive number is expected."),
         ((-2.5,), "half_t: scale is -2.5; a positive number"),
@@ -78,10 +78,10 @@ def test_half_t_has_three_degrees_of_freedom_unless_told():
         ((1, -3), "half_t: df is -3"),
     ],
 )
-def test_half_t_refuses_what_is_not_positive(arguments, told):
+def test_half_t_refuses_what_is_not_positive(arguments, message):
     with pytest.raises(PriorError) as caught:
         half_t(*arguments)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 # -- densities on the log scale --------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_signs_and_exponents_are_numbers():
 
 
 @pytest.mark.parametrize(
-    ("text", "position", "told"),
+    ("text", "position", "message"),
     [
         ("half_t(50", 7, "'(' was never closed"),
         ("half_t(50))", 11, "unmatched ')'"),
@@ -334,16 +334,16 @@ def test_signs_and_exponents_are_numbers():
         ("variance(gamma(a))", 16, "a number is expected"),
     ],
 )
-def test_error_in_text_has_its_position_as_a_number(text, position, told):
+def test_error_in_text_has_its_position_as_a_number(text, position, message):
     with pytest.raises(PriorError) as caught:
         parse_prior(text)
     assert str(caught.value).startswith(f"Prior {text!r}, character {position}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert (caught.value.position, caught.value.text) == (position, text)
 
 
 @pytest.mark.parametrize(
-    ("text", "position", "told"),
+    ("text", "position", "message"),
     [
         ("halfnrm(1)", 1, "no distribution is called 'halfnrm'. Did you mean 'halfnorm'?"),
         ("half_tt(1)", 1, "Did you mean 'half_t'?"),
@@ -371,11 +371,11 @@ def test_error_in_text_has_its_position_as_a_number(text, position, told):
         ("__import__('os').system('x')", 1, "a distribution's name is expected"),
     ],
 )
-def test_error_in_text_says_what_and_where(text, position, told):
+def test_error_in_text_says_what_and_where(text, position, message):
     with pytest.raises(PriorError) as caught:
         parse_prior(text)
     assert str(caught.value).startswith(f"Prior {text!r}, character {position}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -391,7 +391,7 @@ FROZEN = "expected a frozen continuous scipy.stats distribution such as scipy.st
 
 
 @pytest.mark.parametrize(
-    ("prior", "told"),
+    ("prior", "message"),
     [
         (stats.halfnorm(scale=-1), f"Prior halfnorm(scale=-1) for '1|g': {NO_POSITIVE}"),
         (stats.halfnorm(scale=0), NO_POSITIVE),
@@ -413,10 +413,10 @@ FROZEN = "expected a frozen continuous scipy.stats distribution such as scipy.st
         (stats.gamma(2, scale=[1, 2]), "gamma has arrays as arguments; one number for each"),
     ],
 )
-def test_what_is_no_prior_on_a_scale_is_refused(prior, told):
+def test_what_is_no_prior_on_a_scale_is_refused(prior, message):
     with pytest.raises(PriorError) as caught:
         scale_prior(prior, "1|g")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "'1|g'" in str(caught.value)
     assert caught.value.parameter == "1|g"
 
@@ -426,13 +426,13 @@ def test_what_is_no_prior_on_a_scale_is_refused(prior, told):
     [stats.halfnorm, variance(stats.expon()), stats.poisson(3), 3, "expon", rf.lkj(2)],
 )
 def test_what_is_no_distribution_on_a_variance_is_refused_at_once(inner):
-    told = f"variance is given a {type(inner).__name__}; expected a frozen continuous"
-    with pytest.raises(PriorError, match=told):
+    message = f"variance is given a {type(inner).__name__}; expected a frozen continuous"
+    with pytest.raises(PriorError, match=message):
         variance(inner)
 
 
 @pytest.mark.parametrize(
-    ("prior", "told"),
+    ("prior", "message"),
     [
         (stats.norm(0, -1), "Prior norm(0, -1) for 'x': its scale is not a positive number"),
         (stats.norm(0, 0), "its scale is not a positive number"),
@@ -447,10 +447,10 @@ def test_what_is_no_distribution_on_a_variance_is_refused_at_once(inner):
         (0, f"is a int; {FROZEN}"),
     ],
 )
-def test_what_is_no_prior_on_a_coefficient_is_refused(prior, told):
+def test_what_is_no_prior_on_a_coefficient_is_refused(prior, message):
     with pytest.raises(PriorError) as caught:
         coefficient_prior(prior, "x")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert caught.value.parameter == "x"
 
 

@@ -205,8 +205,8 @@ def test_an_interpolated_likelihood_gives_the_same_posterior_and_tells_its_error
     draws = fit.draws["posterior"]
     sd = [draws[v].to_numpy().ravel()[:40] for v in ("1|a_sigma", "1|b_sigma", "sigma")]
     truth = target.log_density(np.log(np.column_stack(sd)))
-    told = fit.draws["sample_stats"]["lp"].to_numpy().ravel()[:40]
-    np.testing.assert_allclose(told, truth, atol=1e-3)
+    message = fit.draws["sample_stats"]["lp"].to_numpy().ravel()[:40]
+    np.testing.assert_allclose(message, truth, atol=1e-3)
     for box in (LogBox, PlainBox):
         monkeypatch.setattr(box, "degrees", {2: (1,)})
     direct = rf.fit(formula, frame, seed=1)
@@ -260,7 +260,7 @@ def test_offsets_and_weights_do_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("formula", "told"),
+    ("formula", "message"),
     [
         ("y ~ x + (x|g) + (1|g)", "lets '1|g' vary twice"),
         ("y ~ x + (1|g) + (1|g)", "group term (1|g) twice"),
@@ -271,10 +271,10 @@ def test_offsets_and_weights_do_what_they_say():
         ("y ~ x + (x|g|h)", "second '|'"),
     ],
 )
-def test_bad_group_terms_are_told(formula, told):
+def test_bad_group_terms_are_told(formula, message):
     with pytest.raises(rf.RanefError) as error:
         rf.fit(formula, random_frame(1))
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_more_effects_than_rows_are_refused_under_default_priors():

@@ -357,11 +357,11 @@ def test_quadrature_points_give_the_exact_moments(model, priors):
 
 @EVERY
 def test_the_marginal_likelihood_is_told_where_it_exists(model, priors):
-    told = sample_of("exact", model, priors).log_marginal_likelihood
+    message = sample_of("exact", model, priors).log_marginal_likelihood
     if model == "zero mean":
-        assert told == pytest.approx(grid_of(model, priors).log_mass, abs=1e-6)
+        assert message == pytest.approx(grid_of(model, priors).log_mass, abs=1e-6)
     else:  # a flat coefficient has no density to integrate against
-        assert told is None
+        assert message is None
 
 
 @EVERY

@@ -71,7 +71,7 @@ class Combinations:
     compares: bool = False
 
     @cached_property
-    def given(self) -> tuple[Array, Array]:
+    def mixture(self) -> tuple[Array, Array]:
         """Mean and sd of each combination given each draw, shape (n, m) each."""
         spread = np.einsum("mi,nij->nmj", self.weights, self.root)
         sd = np.sqrt(np.einsum("nmj,nmj->nm", spread, spread))
@@ -82,8 +82,8 @@ class Combinations:
         import pandas as pd
 
         low, high = check_prob(self.prob)
-        mean, sd = mixtures.moments(*self.given)
-        lower, middle, upper = mixtures.quantiles(*self.given, (low, 0.5, high))
+        mean, sd = mixtures.moments(*self.mixture)
+        lower, middle, upper = mixtures.quantiles(*self.mixture, (low, 0.5, high))
         return pd.DataFrame(
             {
                 "mean": mean,
@@ -91,18 +91,18 @@ class Combinations:
                 percent(low): lower,
                 "median": middle,
                 percent(high): upper,
-                "P(> 0)": mixtures.above(*self.given, 0.0),
+                "P(> 0)": mixtures.above(*self.mixture, 0.0),
             },
             index=pd.Index(self.labels, name=self.title),
         )
 
     def pairs(self) -> Combinations:
         """Differences of all pairs, the later less the earlier."""
-        made = list(pairs_of(range(len(self.labels)), 2))
-        if not made:
+        pairs = list(pairs_of(range(len(self.labels)), 2))
+        if not pairs:
             raise DataError("There is one combination, so no pair to compare.")
-        first, second = np.array(made).T
-        labels = tuple(f"{self.labels[b]} - {self.labels[a]}" for a, b in made)
+        first, second = np.array(pairs).T
+        labels = tuple(f"{self.labels[b]} - {self.labels[a]}" for a, b in pairs)
         return Combinations(
             labels,
             self.weights[second] - self.weights[first],

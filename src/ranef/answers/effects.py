@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.answers.level_posterior import chance_highest, differences, levels_given, places
+from ranef.answers.level_posterior import chance_highest, differences, level_mixtures, places
 from ranef.common.arguments import brief, generator, is_number
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
@@ -90,12 +90,12 @@ def effects(
     if compare is not None:
         above = 0.0 if threshold is None else float(threshold)
         return _compared(posterior, names, compare, above, prob, rng)
-    given = levels_given(posterior, names)
-    ends = [mixtures.quantiles(*given[n], (low, high)) for n in names]
+    mixture = level_mixtures(posterior, names)
+    ends = [mixtures.quantiles(*mixture[n], (low, high)) for n in names]
     table[percent(low)] = np.concatenate([e[0] for e in ends])
     table[percent(high)] = np.concatenate([e[1] for e in ends])
     if threshold is not None:
-        over = [mixtures.above(*given[n], float(threshold)) for n in names]
+        over = [mixtures.above(*mixture[n], float(threshold)) for n in names]
         table[f"P(> {threshold:g})"] = np.concatenate(over)
     if highest:
         counted = [chance_highest(posterior, n, rng) for n in names]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ranef.common.budget import Budget
     from ranef.posterior.draws import PosteriorDraws
 
-__all__ = ["chance_highest", "differences", "joint_draws", "levels_given", "places", "usable"]
+__all__ = ["chance_highest", "differences", "joint_draws", "level_mixtures", "places", "usable"]
 
 
 def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
@@ -30,7 +30,7 @@ def places(posterior: PosteriorDraws) -> dict[str, tuple[int, int]]:
     }
 
 
-def levels_given(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple[Array, Array]]:
+def level_mixtures(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple[Array, Array]]:
     """Mean and sd of every level's effect at each draw of the variance parameters.
 
     Parameters
@@ -52,15 +52,17 @@ def levels_given(posterior: PosteriorDraws, names: list[str]) -> dict[str, tuple
     theta = posterior.theta[use]
     sizes = [f.levels for f in target.model.design.factors]
     shapes = {n: (len(use), sizes[where[n][0]]) for n in names}
-    made = {n: (np.empty(shape), np.empty(shape)) for n, shape in shapes.items()}
-    for given in conditional_effects(target, theta, target.profile(theta), np.arange(len(use))):
+    summaries = {n: (np.empty(shape), np.empty(shape)) for n, shape in shapes.items()}
+    for conditional in conditional_effects(
+        target, theta, target.profile(theta), np.arange(len(use))
+    ):
         for f in dict.fromkeys(where[n][0] for n in names):
-            mean, variance = given.moments(f)
+            mean, variance = conditional.moments(f)
             for name in names:
                 if where[name][0] == f:
-                    made[name][0][given.at] = mean[:, :, where[name][1]]
-                    made[name][1][given.at] = np.sqrt(variance[:, :, where[name][1]])
-    return made
+                    summaries[name][0][conditional.at] = mean[:, :, where[name][1]]
+                    summaries[name][1][conditional.at] = np.sqrt(variance[:, :, where[name][1]])
+    return summaries
 
 
 def differences(
@@ -97,12 +99,16 @@ def differences(
     use = thinned(target, len(posterior.theta))
     theta = posterior.theta[use]
     mean, variance = np.empty(len(use)), np.empty(len(use))
-    for given in conditional_effects(target, theta, target.profile(theta), np.arange(len(use))):
-        B, C = given.response[0], given.covariance[0]
+    for conditional in conditional_effects(
+        target, theta, target.profile(theta), np.arange(len(use))
+    ):
+        B, C = conditional.response[0], conditional.covariance[0]
         gap = B[:, first, None] - B[:, second, None]
-        mean[given.at] = np.einsum("nqk,nk->nq", gap[:, 0], given.c)[:, column]
+        mean[conditional.at] = np.einsum("nqk,nk->nq", gap[:, 0], conditional.c)[:, column]
         own = (C[:, first] + C[:, second])[:, column, column]
-        variance[given.at] = given.variance * own + given.carried(gap)[:, 0, column]
+        variance[conditional.at] = (
+            conditional.variance * own + conditional.carried(gap)[:, 0, column]
+        )
     return mean, np.sqrt(variance)
 
 

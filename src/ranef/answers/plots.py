@@ -59,7 +59,7 @@ class FitPlots:
         """
         import arviz_plots
 
-        made = arviz_plots.plot_trace_dist(
+        collection = arviz_plots.plot_trace_dist(
             self._tree,
             var_names=self._parameters(),
             # A row for each number, unless that would make a wall of them.
@@ -68,7 +68,7 @@ class FitPlots:
             visuals={"trace": {"alpha": 0.7, "width": 0.8}},
             backend="matplotlib",
         )
-        figure = figure_of(made)
+        figure = figure_of(collection)
         chains = self._tree["posterior"]["chain"].to_numpy()
         lines = figure.axes[0].lines
         return with_legend(
@@ -98,15 +98,15 @@ class FitPlots:
         written = json.loads(self._tree.attrs["names"])
         stored = {written.get(name, name): name for name in names}
         posterior = self._tree["posterior"]
-        given = {} if truth is None else mapping("truth", truth, "{'sigma': 1.7}")
-        for name, value in given.items():
+        truths = {} if truth is None else mapping("truth", truth, "{'sigma': 1.7}")
+        for name, value in truths.items():
             if name not in stored:
                 raise DataError(f"truth names {name!r}, no parameter. {nearest(name, stored)}")
             if posterior[stored[name]].ndim == 2:
                 number(f"truth[{name!r}]", value)
         rows = -(-self._panels() // 3)
         # arviz-plots rounds a point estimate before placing it, which moves 1527 to 1500.
-        made = arviz_plots.plot_dist(
+        collection = arviz_plots.plot_dist(
             self._tree,
             var_names=names,
             ci_prob=0.95,
@@ -115,10 +115,10 @@ class FitPlots:
             figure_kwargs={"figsize": (9.6, 2.4 * rows), "figsize_units": "inches"},
             visuals={"point_estimate": False, "point_estimate_text": False},
         )
-        if given:
-            values = {stored[name]: value for name, value in given.items()}
-            arviz_plots.add_lines(made, values=values, visuals={"ref_line": {"color": "red"}})
-        figure = figure_of(made)
+        if truths:
+            values = {stored[name]: value for name, value in truths.items()}
+            arviz_plots.add_lines(collection, values=values, visuals={"ref_line": {"color": "red"}})
+        figure = figure_of(collection)
         density, interval = figure.axes[0].lines[:2]
         keys = {"posterior density": density, "95% interval": interval}
         if truth:
@@ -210,11 +210,11 @@ class FitPlots:
         return with_legend(figure)
 
 
-def figure_of(made: Any) -> Figure:
+def figure_of(collection: Any) -> Figure:
     """Take the matplotlib figure out of a plot collection; it shows where it is returned."""
     import matplotlib.pyplot as plt
 
-    figure: Figure = made.viz["figure"].item()
+    figure: Figure = collection.viz["figure"].item()
     # Without a layout engine, titles of one row lie on the tick labels of the row above.
     figure.set_layout_engine("constrained")
     plt.close(figure)

@@ -416,8 +416,8 @@ def _evaluate(node: ast.expr, bound: Mapping[str, Array], text: str) -> Any:
             f"Statement {text!r} is no number in some draws, such as the log or root of a negative "
             "one; ask for something that is defined everywhere."
         )
-    made = [
+    conditions = [
         _COMPARISONS[type(kind)](a, b)
         for kind, a, b in zip(node.ops, sides[:-1], sides[1:], strict=True)
     ]
-    return np.logical_and.reduce(np.broadcast_arrays(*made))
+    return np.logical_and.reduce(np.broadcast_arrays(*conditions))

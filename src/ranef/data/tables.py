@@ -100,8 +100,8 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
     if len(lengths) < len(data):
         raise DataError("Two columns have the same name as text, such as 1 and '1'; rename one.")
     if len(set(lengths.values())) > 1 or () in lengths.values():
-        told = ", ".join(f"{k} {v[0] if v else 'a single value'}" for k, v in lengths.items())
-        raise DataError(f"Columns must be sequences of one length; came: {told}.")
+        shapes = ", ".join(f"{k} {v[0] if v else 'a single value'}" for k, v in lengths.items())
+        raise DataError(f"Columns must be sequences of one length; came: {shapes}.")
     try:
         return pd.DataFrame({str(name): values for name, values in data.items()})
     except ValueError as error:
@@ -123,8 +123,8 @@ def _from_frame(data: Any) -> pd.DataFrame:
     try:
         frame = nw.from_native(data)
     except nw.exceptions.DuplicateError as error:
-        told = " ".join(str(error).split())
-        raise DataError(f"The table has columns of the same name; rename. {told}.") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"The table has columns of the same name; rename. {reason}.") from None
     except TypeError:
         raise DataError(
             f"A {type(data).__name__} is no table; expected a dataframe, a mapping of columns, "

@@ -166,26 +166,26 @@ def fit(
             **({} if weights is None else {"weights": weights}),
         },
     )
-    made = Fit(tree, Source(model, rows), theta=sample.theta)
-    if not made.certificate.trusted:
+    result = Fit(tree, Source(model, rows), theta=sample.theta)
+    if not result.certificate.trusted:
         warn(
-            f"The draws should not be trusted: {'; '.join(made.certificate.problems)}. "
-            f"{_advice(made.certificate)}",
+            f"The draws should not be trusted: {'; '.join(result.certificate.problems)}. "
+            f"{_advice(result.certificate)}",
             ReliabilityWarning,
         )
-    return made
+    return result
 
 
 def _told(sample: PosteriorSample) -> dict[str, Any]:
     """What only some samplers tell, as attributes of the tree."""
-    told = {
+    record = {
         "surrogate_error": sample.surrogate_error,
         "divergences": sample.divergences,
         "fallback": sample.fallback,
         "log_mass": sample.log_mass,
         "log_mass_error": sample.log_mass_error,
     }
-    return {k: v for k, v in told.items() if v is not None}
+    return {k: v for k, v in record.items() if v is not None}
 
 
 def _advice(certificate: Certificate) -> str:

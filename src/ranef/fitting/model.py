@@ -106,27 +106,27 @@ class MixedModel:
             If a value is missing, unknown, negative, or no covariance matrix.
         """
         mapping("values", values, "{'sigma': 1.0, '1|g': 0.5}")
-        given = {canonical_label(str(k)): v for k, v in values.items()}
+        left = {canonical_label(str(k)): v for k, v in values.items()}
         parameters = self.inner.parameters
         if parameters.family.dispersions:
-            sigma = _positive(given.pop("sigma", None), "sigma")
-        elif "sigma" in given:
+            sigma = _positive(left.pop("sigma", None), "sigma")
+        elif "sigma" in left:
             raise DataError("values names 'sigma', which known standard errors leave no room for.")
         else:
             sigma = float(np.exp(parameters.family.log_sd))
         roots = [np.zeros((1, w, w)) for w in parameters.widths]
         for term in parameters.terms:
-            root = _root(term, given)
+            root = _root(term, left)
             place = np.array(term.place)
             roots[term.factor][:, place[:, None], place] = root / sigma
-        if given:
+        if left:
             names = [
                 *parameters.family.dispersions,
                 *(t.label for t in parameters.terms),
             ]
             raise DataError(
-                f"values names {next(iter(given))!r}, which the model does not have. "
-                f"{nearest(next(iter(given)), names)}"
+                f"values names {next(iter(left))!r}, which the model does not have. "
+                f"{nearest(next(iter(left)), names)}"
             )
         log_sigma = np.array([np.log(sigma)])
         return float(self._target.log_likelihood(roots, log_sigma, reml=reml)[0])
@@ -202,33 +202,33 @@ def _positive(value: Any, name: str) -> float:
     return positive(name, value)
 
 
-def _root(term: TermPrior, given: dict[str, Any]) -> Array:
+def _root(term: TermPrior, left: dict[str, Any]) -> Array:
     """Root of a term's covariance matrix, taken out of what was given."""
     label, q = canonical_label(term.label), len(term.place)
     names = [canonical_label(n) for n in term.names]
-    single = not term.correlations and label not in given and all(n in given for n in names)
+    single = not term.correlations and label not in left and all(n in left for n in names)
     if single:
-        sds = np.array([number(repr(n), given.pop(n), 0) for n in names])
-    elif label in given and q == 1:
-        sds = np.array([number(repr(label), given.pop(label), 0)])
-    elif label in given:
-        return _matrix_root(given.pop(label), term.label, q)
-    elif q == 1 and names[0] in given:
-        sds = np.array([number(repr(names[0]), given.pop(names[0]), 0)])
+        sds = np.array([number(repr(n), left.pop(n), 0) for n in names])
+    elif label in left and q == 1:
+        sds = np.array([number(repr(label), left.pop(label), 0)])
+    elif label in left:
+        return _matrix_root(left.pop(label), term.label, q)
+    elif q == 1 and names[0] in left:
+        sds = np.array([number(repr(names[0]), left.pop(names[0]), 0)])
     else:
         what = "an SD" if q == 1 else f"a {q} x {q} covariance matrix"
         raise DataError(f"values lacks {term.label!r}; {what} is expected.")
     return np.diag(sds)
 
 
-def _matrix_root(given: Any, label: str, q: int) -> Array:
+def _matrix_root(matrix: Any, label: str, q: int) -> Array:
     """Root of a covariance matrix that may be singular: estimates at the boundary are."""
     try:
-        S = np.asarray(given, dtype=float)
+        S = np.asarray(matrix, dtype=float)
     except (TypeError, ValueError):
         S = np.array(np.nan)
     if not np.isfinite(S).all():
-        raise DataError(f"{label!r} is {brief(given)}; a {q} x {q} covariance matrix is expected.")
+        raise DataError(f"{label!r} is {brief(matrix)}; a {q} x {q} covariance matrix is expected.")
     if S.shape != (q, q):
         raise DataError(f"{label!r} has shape {S.shape}; a {q} x {q} matrix is expected.")
     if not np.allclose(S, S.T):

@@ -66,8 +66,8 @@ def model_matrix(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Any:
         with np.errstate(all="ignore"):
             return parsed.get_model_matrix(rows, context={}, na_action="ignore")
     except (FormulaicError, TypeError, ValueError) as error:
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FormulaError(f"Formula {formula.text!r}: {told}", text=formula.text) from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FormulaError(f"Formula {formula.text!r}: {reason}", text=formula.text) from None
 
 
 def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
@@ -107,14 +107,14 @@ def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:
     marked = re.search(r"⧛\[1;31m(.*?)⧛?\[0m⧚", message, re.DOTALL) or re.search(
         r"\x1b\[1;31m(.*?)\x1b\[0m", message, re.DOTALL
     )
-    told = message.splitlines()[0].replace("insuffient", "insufficient")
+    reason = message.splitlines()[0].replace("insuffient", "insufficient")
     position = -1
     if marked is not None:
         token = marked.group(1).replace("⧚", "").replace("⧛", "")
         position = formula.text.find(token, max(formula.text.find(side), 0))
     where = f", character {position + 1}" if position >= 0 else ""
     return FormulaError(
-        f"Formula {formula.text!r}{where}: {told}",
+        f"Formula {formula.text!r}{where}: {reason}",
         text=formula.text,
         position=position + 1 if position >= 0 else None,
     )

@@ -213,11 +213,13 @@ def _warn_single_rows(X: Array, terms: list[FixedTerm], spec: Any) -> None:
         if len(factors) == 1 and len(rest) == 1 and len(X) - rows.sum() == 1:
             found.append((rest[0], term.name))
     if found:
-        told = ", ".join(f"{level!r} of {name!r}" for level, name in found[:4])
-        told += f" and {len(found) - 4} more" if len(found) > 4 else ""
-        seen = f"Level {told} is seen in a single row, and its coefficient rests on that row"
+        shown = ", ".join(f"{level!r} of {name!r}" for level, name in found[:4])
+        shown += f" and {len(found) - 4} more" if len(found) > 4 else ""
+        seen = f"Level {shown} is seen in a single row, and its coefficient rests on that row"
         if len(found) > 1:
-            seen = f"Levels {told} are seen in a single row each, and their coefficients rest on it"
+            seen = (
+                f"Levels {shown} are seen in a single row each, and their coefficients rest on it"
+            )
         warn(
             f"{seen}; put rare levels together, or bring more rows.",
             SingleRowWarning,

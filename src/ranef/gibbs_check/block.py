@@ -42,11 +42,11 @@ def check_block(context: Context, name: str) -> BlockCheck:
     """
     started = time.perf_counter()
     try:
-        made = _meddling(context, name) or _levels(context, name)
+        verdict = _meddling(context, name) or _levels(context, name)
     except UpdateError as error:
         finding = f"update {name!r} {error}, at a state where log_joint is finite"
-        made = BlockCheck(name, 0, False, finding)
-    return replace(made, seconds=made.seconds or time.perf_counter() - started)
+        verdict = BlockCheck(name, 0, False, finding)
+    return replace(verdict, seconds=verdict.seconds or time.perf_counter() - started)
 
 
 def _levels(context: Context, name: str) -> BlockCheck:

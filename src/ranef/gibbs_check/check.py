@@ -131,13 +131,13 @@ def check_gibbs(
 
 
 def _not_checked(sampler: GibbsSampler, with_sweep: bool) -> tuple[str, ...]:
-    told = [
+    gaps = [
         "how fast the chain mixes and whether it reaches everything",
         "an error that log_joint and an update share",
     ]
     fixed = [repr(name) for name in sampler.state if name not in sampler.updates]
     if fixed:
-        told.append(f"{', '.join(fixed)} (no update)")
+        gaps.append(f"{', '.join(fixed)} (no update)")
     if not with_sweep:
-        told.append("stale values in the sweep (none was given)")
-    return tuple(told)
+        gaps.append("stale values in the sweep (none was given)")
+    return tuple(gaps)

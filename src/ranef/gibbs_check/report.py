@@ -159,8 +159,8 @@ class GibbsReport:
             ends = [min(x.min(), y.min()), max(x.max(), y.max())] if len(x) else [-1.0, 1.0]
             line: dict[str, Any] = {"color": "0.4", "linewidth": 0.8, "zorder": 0}
             axis.plot(ends, ends, label="where a right update puts all draws", **line)
-            color, told = ("C0", "right") if block.passed else ("tab:red", "wrong")
-            axis.plot(x, y, "o", markersize=4, color=color, label=f"draw of a {told} update")
+            color, verdict = ("C0", "right") if block.passed else ("tab:red", "wrong")
+            axis.plot(x, y, "o", markersize=4, color=color, label=f"draw of a {verdict} update")
             axis.set_title(f"{block.name}: {'ok' if block.passed else 'FAIL'}")
             axis.set_xlabel("Δ log q of the update")
             axis.set_ylabel("Δ log joint")
@@ -177,12 +177,12 @@ class GibbsReport:
         else:
             verdict = "passed"
         lines = [f"Gibbs check {verdict}", ""]
-        told = {True: "ok", False: "FAIL", None: "?"}
+        marks = {True: "ok", False: "FAIL", None: "?"}
         rows = [("block", "level", "", "evidence")] + [
             (
                 b.name,
                 _LEVELS.get(b.level, "-") if b.level is not None else "-",
-                told[b.passed],
+                marks[b.passed],
                 b.evidence,
             )
             for b in self.blocks

@@ -36,30 +36,30 @@ def check_sweep(
     """
     started = time.perf_counter()
     try:
-        made = _sweep_replay(context, sweep, blocks)
+        verdict = _sweep_replay(context, sweep, blocks)
     except SweepError as error:
-        made = BlockCheck("sweep", 0, False, f"the sweep {error}")
+        verdict = BlockCheck("sweep", 0, False, f"the sweep {error}")
     except UpdateError as error:
-        made = BlockCheck("sweep", None, None, f"not checked: an update {error}")
-    return replace(made, seconds=time.perf_counter() - started)
+        verdict = BlockCheck("sweep", None, None, f"not checked: an update {error}")
+    return replace(verdict, seconds=time.perf_counter() - started)
 
 
 def _sweep_replay(
     context: Context, sweep: Callable[..., Any], blocks: list[BlockCheck]
 ) -> BlockCheck:
     recorder = Recorder(context.rng)
-    told: list[str] = []
+    faults: list[str] = []
     for state in context.states[1:]:
         found = read_sweep(context.sampler, sweep, state, recorder)
         if found.unmatched:
             return _sweep_test(context, sweep, blocks, _told(found))
-        told += [
+        faults += [
             f"gives update {name!r} the value of {', '.join(map(repr, old))} from before"
             for name, old in found.stale.items()
         ]
-        told += [f"never updates {name!r}" for name in found.unmoved]
-    told = list(dict.fromkeys(told))
-    return BlockCheck("sweep", 0, not told, f"the sweep {'; it '.join(told)}" if told else "")
+        faults += [f"never updates {name!r}" for name in found.unmoved]
+    faults = list(dict.fromkeys(faults))
+    return BlockCheck("sweep", 0, not faults, f"the sweep {'; it '.join(faults)}" if faults else "")
 
 
 def _sweep_test(
@@ -85,10 +85,10 @@ def _sweep_test(
         context.alpha,
     )
     right = outcome.p_value >= context.alpha
-    told = f"it {reason}"
+    finding = f"it {reason}"
     if not right:
-        told = f"the sweep changes the distribution of {outcome.where}; replay: {told}"
-    return BlockCheck("sweep", 2, right, told, p_value=outcome.p_value)
+        finding = f"the sweep changes the distribution of {outcome.where}; replay: {finding}"
+    return BlockCheck("sweep", 2, right, finding, p_value=outcome.p_value)
 
 
 def _told(found: Composition) -> str:

@@ -65,8 +65,8 @@ class Stated:
 
     def scale(self, name: str) -> ScalePrior:
         """Prior of one standard deviation, or of the total; the default where none is stated."""
-        given = self.total if name == TOTAL else self.by_name.get(name)
-        return scale_prior(half_t(default_scale(self.mad)) if given is None else given, name)
+        stated = self.total if name == TOTAL else self.by_name.get(name)
+        return scale_prior(half_t(default_scale(self.mad)) if stated is None else stated, name)
 
     def residual(self) -> ScalePrior:
         """Prior of the residual's standard deviation, or of the total where that is stated."""
@@ -94,7 +94,7 @@ class Stated:
 
 
 def sort_priors(
-    given: Mapping[str, Any],
+    stated: Mapping[str, Any],
     names: Sequence[str],
     terms: Sequence[FixedTerm],
     groups: Sequence[GroupColumns],
@@ -126,19 +126,19 @@ def sort_priors(
     PriorError
         If a name means nothing, or two priors are stated for one parameter.
     """
-    given = {k: _parsed(v) for k, v in given.items()}
+    stated = {k: _parsed(v) for k, v in stated.items()}
     sds = [*dispersions, *(n for g in groups for n in g.names)]
-    wisharts = _take_wisharts(given, groups)
+    wisharts = _take_wisharts(stated, groups)
     taken = joint_names_taken(names, terms)
-    joint = {n: given.pop(n) for n in (TOTAL, SHARES) if n in given and n not in taken}
-    of_coefficient = [n for n in taken if isinstance(given.get(n), Dirichlet)]
+    joint = {n: stated.pop(n) for n in (TOTAL, SHARES) if n in stated and n not in taken}
+    of_coefficient = [n for n in taken if isinstance(stated.get(n), Dirichlet)]
     if taken and (joint or of_coefficient):
         raise PriorError(
             f"A fixed effect is called {taken[0]!r}, as is a prior on shares of the total "
             "variance, so the two cannot be told apart; rename the column.",
             parameter=taken[0],
         )
-    by_name = _spread(given, names, terms, groups)
+    by_name = _spread(stated, names, terms, groups)
     for group in groups:
         if group.label in wisharts:
             _refuse_both(by_name, [*group.names, correlation_label(group.label)], group.label)
@@ -174,12 +174,12 @@ def _parsed(prior: Any) -> Any:
 
 
 def _take_wisharts(
-    given: dict[str, Any], groups: Sequence[GroupColumns]
+    stated: dict[str, Any], groups: Sequence[GroupColumns]
 ) -> dict[str, InverseWishart]:
     """Take the inverse-Wishart priors out of what was given."""
     found = {}
     labels = {g.label: g for g in groups}
-    for name in [n for n, prior in given.items() if is_inverse_wishart(prior)]:
+    for name in [n for n, prior in stated.items() if is_inverse_wishart(prior)]:
         group = labels.get(name)
         if group is None:
             raise PriorError(
@@ -193,7 +193,7 @@ def _take_wisharts(
                 "variance its own prior, e.g. variance(invgamma(2, scale=1)).",
                 parameter=name,
             )
-        found[name] = inverse_wishart(given.pop(name), name, len(group.columns))
+        found[name] = inverse_wishart(stated.pop(name), name, len(group.columns))
     return found
 
 
@@ -208,7 +208,7 @@ def _refuse_both(by_name: Mapping[str, Any], names: Sequence[str], what: str) ->
 
 
 def _spread(
-    given: Mapping[str, Any],
+    stated: Mapping[str, Any],
     names: Sequence[str],
     terms: Sequence[FixedTerm],
     groups: Sequence[GroupColumns],
@@ -225,12 +225,12 @@ def _spread(
     own = ["sigma", *names, *(n for g in groups for n in g.names)]
     own += [correlation_label(g.label) for g in groups if g.correlated and len(g.columns) > 1]
     known = dict.fromkeys([*own, *columns])
-    for name in given:
+    for name in stated:
         if name not in known:
             raise PriorError(
                 f"A prior was given for {name!r}, which the model does not have. "
                 f"{nearest(name, known)}",
                 parameter=name,
             )
-    spread = {c: given[t] for t, owned in columns.items() if t in given for c in owned}
-    return {**spread, **{n: given[n] for n in own if n in given}}
+    spread = {c: stated[t] for t, owned in columns.items() if t in stated for c in owned}
+    return {**spread, **{n: stated[n] for n in own if n in stated}}

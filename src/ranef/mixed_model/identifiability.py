@@ -37,7 +37,7 @@ def check_identified(
     parameters: ParameterVector,
     free: NDArray[np.bool_],
     cells: Cells,
-    given: Mapping[str, Any],
+    stated: Mapping[str, Any],
 ) -> None:
     """Refuse, under default priors, what only the prior could answer; warn under stated ones.
 
@@ -69,16 +69,16 @@ def check_identified(
     found += [f for i in range(len(design.factors)) for f in _of_columns(design, parameters, i)]
     for a, b in combinations(range(len(design.factors)), 2):
         found += _of_factors(design, parameters, a, b)
-    for told, needed in found:
-        told = f"{told[0].upper()}{told[1:]}."
-        missing = [n for n in needed if n not in given]
+    for message, needed in found:
+        message = f"{message[0].upper()}{message[1:]}."
+        missing = [n for n in needed if n not in stated]
         if missing:
             raise IdentifiabilityError(
-                f"{told} State a prior for {' and '.join(map(repr, missing))} to go on all the "
+                f"{message} State a prior for {' and '.join(map(repr, missing))} to go on all the "
                 "same, or bring repeated measurements of more groups.",
                 parameters=needed,
             )
-        warn(told, IdentifiabilityWarning)
+        warn(message, IdentifiabilityWarning)
 
 
 def free_basis(design: OrthonormalCells, free: NDArray[np.bool_]) -> Array:
@@ -222,21 +222,21 @@ def _of_columns(design: OrthonormalCells, parameters: ParameterVector, f: int) -
     if not pairs or not (correlated or any(np.any(values[i] * values[j]) for i, j in pairs)):
         return
     parts = [v**2 for v in values] + [values[i] * values[j] for i, j in correlated]
-    told = (
+    finding = (
         f"{' and '.join(names)} do not vary within any level of {factor.name!r}, so a level shows "
         "only their sum"
     )
     if aliased_columns(np.column_stack(parts)):
         corr = dict.fromkeys(correlation_label(owner[i].label) for i, _ in correlated)
         yield (
-            f"{told}, and their variances{' and correlations' if corr else ''} are not told apart "
-            "by the few values they have",
+            f"{finding}, and their variances{' and correlations' if corr else ''} are not told "
+            "apart by the few values they have",
             (*names, *corr),
         )
     else:
         yield (
-            f"{told}; their variances are told apart by nothing but how the spread between levels "
-            "changes with them",
+            f"{finding}; their variances are told apart by nothing but how the spread between "
+            "levels changes with them",
             (),
         )
 

@@ -45,9 +45,9 @@ def find_modes(
             f = np.where(np.isfinite(f), f, -1e10)
             return -float(f[0]), (f[1 + d :] - f[1 : 1 + d]) / (2 * _STEP)
 
-        made = optimize.minimize(both, start, jac=True, method="BFGS", options={"gtol": 1e-2})
-        if all(np.abs(made.x - x).max() > 1e-2 for _, x in found):
-            found.append((-float(made.fun), made.x))
+        optimum = optimize.minimize(both, start, jac=True, method="BFGS", options={"gtol": 1e-2})
+        if all(np.abs(optimum.x - x).max() > 1e-2 for _, x in found):
+            found.append((-float(optimum.fun), optimum.x))
     found.sort(key=lambda pair: -pair[0])
     return [(x, _covariance(hessian(log_f, x))) for f, x in found if f > found[0][0] - 12]
 

@@ -99,10 +99,10 @@ class Certificate:
             parts.append(f"interpolation error {self.surrogate_error:.1g}")
         if self.divergences is not None:
             parts.append(f"{self.divergences} divergences")
-        told = ", ".join(parts)
+        sentence = ", ".join(parts)
         if self.fallback is not None:
-            told += f"; by NUTS, because independent proposals fell short ({self.fallback})"
-        return told if self.trusted else f"{told}. DO NOT TRUST: {'; '.join(self.problems)}"
+            sentence += f"; by NUTS, because independent proposals fell short ({self.fallback})"
+        return sentence if self.trusted else f"{sentence}. DO NOT TRUST: {'; '.join(self.problems)}"
 
 
 def certify(tree: xr.DataTree) -> Certificate:

@@ -70,7 +70,7 @@ class InverseWishart:
             out = constant + density + (q + 1) * log_sd.sum(axis=1) + log_volume(z, q)
         return np.where(np.isfinite(out), out, -np.inf)
 
-    def given(self, levels: int, squares: Array) -> InverseWishart:
+    def conditional(self, levels: int, squares: Array) -> InverseWishart:
         """The covariance given effects with sum of b b' = squares over this many levels."""
         S = np.array(self.scale) + squares
         return InverseWishart(self.df + levels, tuple(map(tuple, S.tolist())))

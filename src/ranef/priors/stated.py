@@ -289,13 +289,13 @@ def dirichlet(alpha: Any) -> Dirichlet:
     alpha = getattr(alpha, "alpha", alpha)  # of a frozen scipy.stats.dirichlet
     try:
         if isinstance(alpha, Mapping):
-            made = Dirichlet(tuple((str(k), float(v)) for k, v in alpha.items()))
-            values = [v for _, v in made.alpha]  # type: ignore[union-attr, misc]
+            prior = Dirichlet(tuple((str(k), float(v)) for k, v in alpha.items()))
+            values = [v for _, v in prior.alpha]  # type: ignore[union-attr, misc]
         elif np.ndim(alpha):
-            made = Dirichlet(tuple(float(v) for v in alpha))
-            values = list(made.alpha)  # type: ignore[arg-type]
+            prior = Dirichlet(tuple(float(v) for v in alpha))
+            values = list(prior.alpha)  # type: ignore[arg-type]
         else:
-            made = Dirichlet(float(alpha))
+            prior = Dirichlet(float(alpha))
             values = [float(alpha)]
     except (TypeError, ValueError):
         raise PriorError(
@@ -303,7 +303,7 @@ def dirichlet(alpha: Any) -> Dirichlet:
         ) from None
     if not values or not all(np.isfinite(v) and v > 0 for v in values):
         raise PriorError(f"dirichlet: {brief(alpha)} came; positive numbers are expected.")
-    return made
+    return prior
 
 
 def is_frozen(prior: Any) -> bool:

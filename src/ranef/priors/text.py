@@ -147,6 +147,6 @@ def prior_text(frozen: Any) -> str:
         shape, _, scale = frozen_parameters(frozen)
         return f"half_t({scale:.12g}, df={shape[0]:.12g})"
     # Adding zero turns -0.0, which would not read back as the same text, into 0.
-    given = [f"{a + 0.0:.12g}" for a in frozen.args]
-    given += [f"{k}={v + 0.0:.12g}" for k, v in frozen.kwds.items()]
-    return f"{frozen.dist.name}({', '.join(given)})"
+    arguments = [f"{a + 0.0:.12g}" for a in frozen.args]
+    arguments += [f"{k}={v + 0.0:.12g}" for k, v in frozen.kwds.items()]
+    return f"{frozen.dist.name}({', '.join(arguments)})"

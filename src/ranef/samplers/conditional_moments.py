@@ -126,9 +126,9 @@ def mixed_moments(
     use = thinned(target, len(theta))
     first = [np.zeros((f.levels, len(f.columns))) for f in factors]
     second = [np.zeros_like(a) for a in first]
-    for given in conditional_effects(target, theta, profile, use):
+    for conditional in conditional_effects(target, theta, profile, use):
         for f in range(len(factors)):
-            b, variance = given.moments(f)
+            b, variance = conditional.moments(f)
             first[f] += b.sum(axis=0)
             second[f] += (b**2).sum(axis=0) + variance.sum(axis=0)
     out = {}

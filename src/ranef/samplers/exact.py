@@ -49,19 +49,19 @@ def sample_exact(
         stand, and the certificate tells what is wrong with them.
     """
     sample = sample_ratio if model.random_intercept else sample_independent
-    made = sample(model, settings, rng)
-    reason = shortfall(made)
-    error = made.surrogate_error
+    drawn = sample(model, settings, rng)
+    reason = shortfall(drawn)
+    error = drawn.surrogate_error
     if error is not None and (reason is not None or error > LARGEST_ERROR):
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
         if not budget.SECOND_ATTEMPT.affords(MarginalPosterior(model).structure.cost):
-            return made
+            return drawn
         with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
-            made = sample_independent(model, settings, rng, interpolated=False)
-        reason = shortfall(made)
+            drawn = sample_independent(model, settings, rng, interpolated=False)
+        reason = shortfall(drawn)
     if reason is None or not has_nuts():
-        return made
+        return drawn
     longer = replace(settings, warmup=max(settings.warmup, _WARMUP))
     if nuts_seconds(model, longer) > budget.SECOND_ATTEMPT.seconds:
-        return made
+        return drawn
     return replace(sample_nuts(model, longer, rng), fallback=reason)

@@ -100,8 +100,8 @@ def sample_nuts(
         first = _first_states(log_f, modes, settings.chains, streams[0])
     else:
         # A state of the chain, to be kept as it is, unlike a guess beyond a bound.
-        given = bounds.outside(settings.start.theta, margin=_CLOSE)
-        first = np.broadcast_to(given, (settings.chains, given.shape[1]))
+        inside = bounds.outside(settings.start.theta, margin=_CLOSE)
+        first = np.broadcast_to(inside, (settings.chains, inside.shape[1]))
     space = _Space(target, bounds, center, root)
     with status("Drawing by NUTS") if settings.progress else nullcontext():
         u, divergences = _run(space, (first - center) @ np.linalg.inv(root).T, settings, streams[1])

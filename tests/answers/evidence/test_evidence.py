@@ -40,9 +40,9 @@ def log_trapezoid(log_f: np.ndarray, *steps: float) -> float:
 @pytest.mark.parametrize("priors", [IG, HALF_T], ids=["inverse gamma", "half-t"])
 def test_random_intercepts_equal_dense_quadrature(priors):
     fit = rf.fit(YIELD, DYESTUFF, priors=priors | MEAN, draws=1000, seed=1)
-    told = fit.log_marginal_likelihood()
+    message = fit.log_marginal_likelihood()
     model, rows = fit.source.model, fit.source.rows
-    assert float(told) == pytest.approx(posterior_grid(model).log_mass, abs=1e-6)
+    assert float(message) == pytest.approx(posterior_grid(model).log_mass, abs=1e-6)
     # Once more without any of the engine's algebra: N x N matrices on a grid of log SDs.
     by_hand = dense_of(rows, model)
     # Half-t puts mass in proportion to the SD near zero, so the grid starts at exp(-14).
@@ -51,29 +51,29 @@ def test_random_intercepts_equal_dense_quadrature(priors):
     values = np.array([[by_hand.reml(2 * (a - b), b) for b in v] for a in u])
     values += group.log_density(u)[:, None] + sigma.log_density(v)
     exact = log_trapezoid(values, 0.16, 0.06)
-    assert float(told) == pytest.approx(exact, abs=1e-6)
-    assert told.error < 1e-6
-    assert told.pareto_k is None
+    assert float(message) == pytest.approx(exact, abs=1e-6)
+    assert message.error < 1e-6
+    assert message.pareto_k is None
     # Negative control: the Jacobian of rho = 2 log SD, forgotten, is seen.
-    assert abs(float(told) + np.log(2) - exact) > 0.5
-    assert "quadrature" in str(told)
-    assert told.table().shape == (1, 3)
+    assert abs(float(message) + np.log(2) - exact) > 0.5
+    assert "quadrature" in str(message)
+    assert message.table().shape == (1, 3)
 
 
 def test_three_standard_deviations_equal_quadrature():
     """Two crossed factors, by a tensor grid over log SDs."""
     fit = rf.fit(PENICILLIN, DATA / "Penicillin.csv", priors=PENICILLIN_PRIORS, seed=2)
-    told = fit.log_marginal_likelihood()
+    message = fit.log_marginal_likelihood()
     eta = posterior_draws(fit.draws, fit.source.model).theta
     center, sd = eta.mean(axis=0), eta.std(axis=0)
     reach = [(-7, 7), (-7, 11), (-7, 7)]
     axes = [c + s * np.arange(a, b, 0.5) for c, s, (a, b) in zip(center, sd, reach, strict=True)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     exact = log_trapezoid(MarginalPosterior(fit.source.model).log_density(grid), *(0.5 * sd))
-    assert 0 < told.error < 0.02
-    assert abs(told.value - exact) < 4.5 * told.error
-    assert abs(told.value + 0.1 - exact) > 4.5 * told.error  # a tenth of a nat is seen
-    assert told.pareto_k < 0.7
+    assert 0 < message.error < 0.02
+    assert abs(message.value - exact) < 4.5 * message.error
+    assert abs(message.value + 0.1 - exact) > 4.5 * message.error  # a tenth of a nat is seen
+    assert message.pareto_k < 0.7
 
 
 def test_correlated_slopes_equal_another_importance_sampler():
@@ -93,9 +93,9 @@ def test_correlated_slopes_equal_another_importance_sampler():
     value = np.log(weight.mean()) + log_w.max()
     error = weight.std() / weight.mean() / np.sqrt(len(weight))
     for fit in (exact, gibbs):  # draws by Gibbs carry no integral: it is computed anew
-        told = fit.log_marginal_likelihood()
-        assert abs(told.value - value) < 4.5 * np.hypot(error, told.error)
-        assert np.hypot(error, told.error) < 0.03
+        message = fit.log_marginal_likelihood()
+        assert abs(message.value - value) < 4.5 * np.hypot(error, message.error)
+        assert np.hypot(error, message.error) < 0.03
 
 
 def null_mass(y: np.ndarray, p: int, rss: float, log_det: float, a: float, b: float) -> float:
@@ -145,16 +145,16 @@ def test_no_group_effect_equals_closed_forms():
         for ends in ((-25, -6), (-6, 0), (0, 8), (8, 25))
     ]
     expected = -np.log(sum(parts))
-    told = fit.no_group_effect("1|Batch")
-    assert told.log_bayes_factor == pytest.approx(expected, abs=1e-7)
-    assert told.bayes_factor == pytest.approx(np.exp(expected), rel=1e-6)
-    assert told.probability == pytest.approx(1 / (1 + np.exp(-expected)), rel=1e-6)
+    message = fit.no_group_effect("1|Batch")
+    assert message.log_bayes_factor == pytest.approx(expected, abs=1e-7)
+    assert message.bayes_factor == pytest.approx(np.exp(expected), rel=1e-6)
+    assert message.probability == pytest.approx(1 / (1 + np.exp(-expected)), rel=1e-6)
     wary = fit.no_group_effect(prior_probability=0.9)
     odds = wary.probability / (1 - wary.probability)
     assert odds == pytest.approx(9 * np.exp(expected), rel=1e-6)
     # Negative control: the prior of the term's SD matters, as it must.
     wide = rf.fit(YIELD, DYESTUFF, priors=IG | {"1|Batch": "half_t(5000)"}, draws=1000, seed=1)
-    assert wide.no_group_effect().log_bayes_factor > told.log_bayes_factor + 1
+    assert wide.no_group_effect().log_bayes_factor > message.log_bayes_factor + 1
 
 
 def test_known_errors_leave_a_normal_density_without_the_term():
@@ -173,8 +173,8 @@ def test_known_errors_leave_a_normal_density_without_the_term():
         integrate.quad(lambda t: density(t) * prior.pdf(t), *ends, epsabs=0, epsrel=1e-11)[0]
         for ends in ((0, 3), (3, 20), (20, 2000))
     )
-    told = fit.no_group_effect()
-    assert told.bayes_factor == pytest.approx(density(0.0) / whole, rel=1e-6)
+    message = fit.no_group_effect()
+    assert message.bayes_factor == pytest.approx(density(0.0) / whole, rel=1e-6)
     assert float(fit.log_marginal_likelihood()) == pytest.approx(np.log(whole), abs=1e-7)
 
 
@@ -183,9 +183,9 @@ def test_one_of_several_terms_equals_the_model_fitted_without_it():
     fit = rf.fit(PENICILLIN, DATA / "Penicillin.csv", priors=priors, seed=2)
     del priors["1|sample"]
     less = rf.fit("diameter ~ 1 + (1|plate)", DATA / "Penicillin.csv", priors=priors, seed=2)
-    told, between = fit.no_group_effect("1 | sample"), rf.bayes_factor(less, fit)
-    error = np.hypot(told.error, between.error)
-    assert abs(told.log_bayes_factor - between.log_value) < 4.5 * error
+    message, between = fit.no_group_effect("1 | sample"), rf.bayes_factor(less, fit)
+    error = np.hypot(message.error, between.error)
+    assert abs(message.log_bayes_factor - between.log_value) < 4.5 * error
     assert error < 0.03
     with pytest.raises(DataError, match="2 group terms"):
         fit.no_group_effect()

@@ -168,7 +168,7 @@ def test_checks_print_draw_and_survive_saving(tmp_path):
 
 def test_bad_input():
     fit = rf.fit("y ~ x + (1|g)", data(), seed=1, draws=64)
-    for options, told in (
+    for options, message in (
         ({"statistics": ["maximum"]}, "statistics names 'maximum'. Did you mean 'max'"),
         ({"statistics": "max"}, "a list of names is expected"),
         ({"statistics": {"all": lambda y: y}}, r"'all' gave an array of shape \(40,\)"),
@@ -177,7 +177,7 @@ def test_bad_input():
         ({"interval": 2}, "interval is 2"),
         ({"seed": "x"}, "seed is 'x'"),
     ):
-        with pytest.raises(rf.DataError, match=told):
+        with pytest.raises(rf.DataError, match=message):
             fit.check(**options)
     with pytest.raises(rf.DataError, match="kind is 'deviance'"):
         fit.residuals("deviance")

@@ -451,7 +451,7 @@ def test_coverage_of_new_groups():
 
 
 @pytest.mark.parametrize(
-    ("change", "groups", "told"),
+    ("change", "groups", "message"),
     [
         ({"f": "huge"}, "conditional", "'f' has 'huge' in the new rows.*no coefficient"),
         ({"f": 1.5}, "conditional", "'f' has '1.5'"),
@@ -465,10 +465,10 @@ def test_coverage_of_new_groups():
         ({"x": None}, "marginal", "'x' of the new rows has no value"),
     ],
 )
-def test_rows_that_cannot_be_predicted(change, groups, told, data):
+def test_rows_that_cannot_be_predicted(change, groups, message, data):
     fit = rf.fit("y ~ x + f + C(k) + b + (1|g)", data, seed=1, draws=64)
     new = data.head(2).drop(columns=list(change)).assign(**change)
-    with pytest.raises(rf.DataError, match=told):
+    with pytest.raises(rf.DataError, match=message):
         fit.predict(new, groups=groups)
 
 
@@ -481,13 +481,13 @@ def test_other_bad_input(slopes, data):
         slopes.predict(data.head(2).assign(w=-1.0), kind="response")
     with pytest.raises(rf.DataError, match="has no rows"):
         slopes.predict(data.head(0))
-    for options, told in (
+    for options, message in (
         ({"kind": "median"}, "kind is 'median'"),
         ({"groups": "all"}, "groups is 'all'"),
         ({"interval": 95}, "interval is 95; a number between 0 and 1"),
         ({"seed": -1}, "seed is -1"),
     ):
-        with pytest.raises(rf.DataError, match=told):
+        with pytest.raises(rf.DataError, match=message):
             slopes.predict(**options)
     fit = rf.fit("y ~ log(x + 5) + (1|g)", data, seed=1, draws=64)
     with pytest.raises(rf.DataError, match=r"'log\(x \+ 5\)' is not finite in row 2"):

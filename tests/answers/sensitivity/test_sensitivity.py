@@ -10,7 +10,7 @@ from scipy import stats
 import ranef as rf
 from frames import make_frame
 from ranef.answers.sensitivity.power_scaling import (
-    log_likelihood_given,
+    log_likelihood_draws,
     log_prior_density,
     power_scaling_sensitivity,
 )
@@ -57,7 +57,7 @@ def test_log_likelihood_and_prior_by_brute_force():
         lp += stats.invgamma(2, scale=3).logpdf(a**2) + np.log(a)
         lp += 1.5 * np.log(1 - r**2)
         prior.append(lp)
-    np.testing.assert_allclose(log_likelihood_given(drawn)[:20], likelihood, rtol=1e-9)
+    np.testing.assert_allclose(log_likelihood_draws(drawn)[:20], likelihood, rtol=1e-9)
     ours = log_prior_density(fit.source.model, drawn)[:20]
     np.testing.assert_allclose(ours - ours[0], np.array(prior) - prior[0], atol=1e-8)
     # Negative control: the density of log SDs is another function of the draws.

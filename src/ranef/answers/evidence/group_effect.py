@@ -80,9 +80,9 @@ class NoGroupEffect:
     def __str__(self) -> str:
         against = self.log_bayes_factor < 0
         what = "an effect" if against else "no effect"
-        told = f"{self.probability:.3g}" if self.probability else "below 1e-300"
+        probability = f"{self.probability:.3g}" if self.probability else "below 1e-300"
         return (
-            f"No effect of {self.term}: probability {told}, "
+            f"No effect of {self.term}: probability {probability}, "
             f"from {self.prior_probability:g} before the data\n"
             f"Bayes factor {shown(abs(self.log_bayes_factor))} for {what}, "
             f"{in_words(self.log_bayes_factor)} (log {self.log_bayes_factor:.2f}, error "

@@ -233,11 +233,11 @@ def check(
     examples: list[Array] = []
     blocks = budget.REPLICATED_DATA.blocks(len(use), len(y))
     for part in track(blocks, "Replicating the data"):
-        given = prepare(drawn.take(use[part]), rows, effects, draw=True, show=False)
-        made = draw_rows(given, rows, rest)
-        parts.append(_apply(chosen, made))
+        predictive = prepare(drawn.take(use[part]), rows, effects, draw=True, show=False)
+        simulated = draw_rows(predictive, rows, rest)
+        parts.append(_apply(chosen, simulated))
         kept = sum(len(e) for e in examples)
-        examples.append(made[: max(0, _KEPT - kept)])
+        examples.append(simulated[: max(0, _KEPT - kept)])
     return PredictiveCheck(
         names=tuple(chosen),
         observed=_apply(chosen, y[None])[0],

@@ -109,8 +109,8 @@ class Prediction:
         import pandas as pd
 
         table = self.table()
-        given = self.rows.rename(columns={c: f"{c} (given)" for c in table})
-        return pd.concat([given, table], axis=1)
+        columns = self.rows.rename(columns={c: f"{c} (given)" for c in table})
+        return pd.concat([columns, table], axis=1)
 
     def plot(self, x: str | None = None) -> Figure:
         """Draw mean and interval against a column.
@@ -303,13 +303,13 @@ def predict(
     if kind == "mean":
         rows = replace(rows, weights=None)
     streams = split_stream(rng, 2)
-    made = _summary(drawn, rows, interval, streams[0])
+    summary = _summary(drawn, rows, interval, streams[0])
     joint = None
     if draws:
         effects, rest = split_stream(streams[1], 2)
         joint = draw_rows(prepare(drawn, rows, effects, draw=True), rows, rest)
     return Prediction(
-        *made,
+        *summary,
         interval=interval,
         kind=kind,
         groups=groups,
@@ -343,12 +343,12 @@ def _summary(
     drawn: PosteriorDraws, rows: DesignRows, interval: float, rng: np.random.Generator
 ) -> tuple[Array, Array, Array, Array]:
     """Mean, SD and quantiles of each row, block by block."""
-    given = prepare(drawn, rows, rng)
+    predictive = prepare(drawn, rows, rng)
     mean, sd, lower, upper = (np.empty(len(rows)) for _ in range(4))
-    for part in row_blocks(given, rows, "Predicting"):
-        m, v = components(given, rows, part)
+    for part in row_blocks(predictive, rows, "Predicting"):
+        m, v = components(predictive, rows, part)
         if rows.weights is not None:
-            v += given.sigma2[:, None] / rows.weights[part]
+            v += predictive.sigma2[:, None] / rows.weights[part]
         mean[part], sd[part] = mixtures.moments(m, np.sqrt(v))
         lower[part], upper[part] = mixtures.quantiles(
             m, np.sqrt(v), ((1 - interval) / 2, (1 + interval) / 2)

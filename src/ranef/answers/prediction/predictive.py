@@ -146,7 +146,7 @@ def _draw_effects(
     return out
 
 
-def row_blocks(given: Predictive, rows: DesignRows, description: str) -> Iterator[slice]:
+def row_blocks(predictive: Predictive, rows: DesignRows, description: str) -> Iterator[slice]:
     """Yield blocks of rows that fit into memory beside all draws, with a bar where it takes long.
 
     Parameters
@@ -163,11 +163,11 @@ def row_blocks(given: Predictive, rows: DesignRows, description: str) -> Iterato
     slice
     """
     width = 4 + 2 * rows.X.shape[1] + sum(3 * z.shape[1] for z in rows.Z)
-    blocks = budget.PREDICTED_ROWS.blocks(len(rows), len(given.use) * width)
+    blocks = budget.PREDICTED_ROWS.blocks(len(rows), len(predictive.use) * width)
     yield from track(blocks, description)
 
 
-def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
+def components(predictive: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
     """Normal components of the mean of each row, `offset + x'beta + z'b`.
 
     Parameters
@@ -184,40 +184,42 @@ def components(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array,
         coefficients and known effects) the row's mean is normal with these. A level that is new
         adds its variance `z'Sigma z`.
     """
-    target = given.drawn.target
+    target = predictive.drawn.target
     design = target.model.design
-    fixed, inner = _fixed(given, rows, part)
-    mean = fixed + given.mean @ inner.T
+    fixed, inner = _fixed(predictive, rows, part)
+    mean = fixed + predictive.mean @ inner.T
     variance = np.zeros_like(mean)
     slope = np.repeat(inner[None], len(mean), axis=0)
-    for f, root in enumerate(given.roots):
+    for f, root in enumerate(predictive.roots):
         codes, Z = rows.codes[f][part], rows.Z[f][part]
         known = (codes >= 0) & (codes < design.factors[f].levels)
-        if known.any() and given.effects is None:
+        if known.any() and predictive.effects is None:
             B, C = target.structure.at_rows([root], [codes[known]], [Z[known]])
-            mean[:, known] += B[..., -1] - np.einsum("nrp,np->nr", B[..., :-1], given.mean)
+            mean[:, known] += B[..., -1] - np.einsum("nrp,np->nr", B[..., :-1], predictive.mean)
             slope[:, known] -= B[..., :-1]
-            variance[:, known] += given.sigma2[:, None] * C
+            variance[:, known] += predictive.sigma2[:, None] * C
         elif known.any():
-            assert given.effects is not None
-            place = np.searchsorted(given.levels[f], codes[known])
-            mean[:, known] += np.einsum("nrq,rq->nr", given.effects[f][:, place], Z[known])
+            assert predictive.effects is not None
+            place = np.searchsorted(predictive.levels[f], codes[known])
+            mean[:, known] += np.einsum("nrq,rq->nr", predictive.effects[f][:, place], Z[known])
         if not known.all():
             spread = np.einsum("rq,nqk->nrk", Z[~known], root)
-            variance[:, ~known] += given.sigma2[:, None] * np.einsum("nrk,nrk->nr", spread, spread)
-    if given.root is not None:
-        spread = slope @ given.root
+            variance[:, ~known] += predictive.sigma2[:, None] * np.einsum(
+                "nrk,nrk->nr", spread, spread
+            )
+    if predictive.root is not None:
+        spread = slope @ predictive.root
         variance += np.einsum("nrk,nrk->nr", spread, spread)
     return mean, variance
 
 
-def _fixed(given: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
+def _fixed(predictive: Predictive, rows: DesignRows, part: slice) -> tuple[Array, Array]:
     """What of the mean no draw changes, shape (r,), and the internal columns, shape (r, p)."""
-    model, X = given.drawn.target.model, rows.X[part]
+    model, X = predictive.drawn.target.model, rows.X[part]
     return rows.offset[part] + X @ model.response.beta_ls, X @ model.design.T
 
 
-def draw_rows(given: Predictive, rows: DesignRows, rng: np.random.Generator) -> Array:
+def draw_rows(predictive: Predictive, rows: DesignRows, rng: np.random.Generator) -> Array:
     """Draw the rows jointly: rows of one level, known or new, share its effects.
 
     Parameters
@@ -235,28 +237,28 @@ def draw_rows(given: Predictive, rows: DesignRows, rng: np.random.Generator) -> 
     numpy.ndarray
         Shape (n, m).
     """
-    assert given.effects is not None
+    assert predictive.effects is not None
     fresh, noise = split_stream(rng, 2)
-    fixed, inner = _fixed(given, rows, slice(None))
-    out = fixed + given.mean @ inner.T
+    fixed, inner = _fixed(predictive, rows, slice(None))
+    out = fixed + predictive.mean @ inner.T
     n = len(out)
-    for f, root in enumerate(given.roots):
+    for f, root in enumerate(predictive.roots):
         codes, Z = rows.codes[f], rows.Z[f]
-        G, q = given.drawn.target.model.design.factors[f].levels, Z.shape[1]
+        G, q = predictive.drawn.target.model.design.factors[f].levels, Z.shape[1]
         known, alone = np.flatnonzero((codes >= 0) & (codes < G)), np.flatnonzero(codes == -1)
         unseen = np.flatnonzero(codes >= G)
-        place = np.searchsorted(given.levels[f], codes[known])
-        out[:, known] += _times(given.effects[f], place, Z[known])
+        place = np.searchsorted(predictive.levels[f], codes[known])
+        out[:, known] += _times(predictive.effects[f], place, Z[known])
         for at, place, count in (
             (unseen, codes[unseen] - G, len(rows.new_levels[f])),
             (alone, np.arange(len(alone)), len(alone) if Z.any() else 0),
         ):
             if count:
                 z = fresh.standard_normal((n, count, q))
-                b = np.einsum("n,nqk,nck->ncq", np.sqrt(given.sigma2), root, z, optimize=True)
+                b = np.einsum("n,nqk,nck->ncq", np.sqrt(predictive.sigma2), root, z, optimize=True)
                 out[:, at] += _times(b, place, Z[at])
     if rows.weights is not None:
-        scale = np.sqrt(given.sigma2)[:, None] / np.sqrt(rows.weights)
+        scale = np.sqrt(predictive.sigma2)[:, None] / np.sqrt(rows.weights)
         out += scale * noise.standard_normal(out.shape)
     return out
 

@@ -103,9 +103,9 @@ class Residuals:
             right.set_xlabel("uniform quantile")
         else:
             expected = ndtri(expected)
-            told = "normal residuals of the same mean and SD"
+            label = "normal residuals of the same mean and SD"
             slope = float(sorted_.std())
-            right.axline((0, float(sorted_.mean())), slope=slope, label=told, **line)
+            right.axline((0, float(sorted_.mean())), slope=slope, label=label, **line)
             right.set_xlabel("normal quantile")
         right.plot(expected, sorted_, label="one row", **style)
         right.set_ylabel(label)
@@ -167,17 +167,17 @@ def residuals(fit: Posterior, kind: ResidualKind = "response", *, seed: Seed = N
     rows = fitted_rows(source.rows, "response", "conditional")
     y, weights = source.rows.y, rows.weights
     assert weights is not None
-    given = prepare(fit.posterior_draws, rows, rng)
+    predictive = prepare(fit.posterior_draws, rows, rng)
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
-    for part in row_blocks(given, rows, "Residuals"):
-        mean, variance = components(given, rows, part)
+    for part in row_blocks(predictive, rows, "Residuals"):
+        mean, variance = components(predictive, rows, part)
         fitted[part] = mean.mean(axis=0)
         if kind == "pit":
-            noise = given.sigma2[:, None] / weights[part]
+            noise = predictive.sigma2[:, None] / weights[part]
             pit[part] = leave_one_out_pit(y[part], mean, variance, noise)
     values = pit if kind == "pit" else y - fitted
     if kind == "pearson":
-        values = values / np.sqrt(given.sigma2.mean() / weights)
+        values = values / np.sqrt(predictive.sigma2.mean() / weights)
     index = source.rows.frame.index
     return Residuals(values, fitted, kind, source.model.spec.formula.text, index)
 

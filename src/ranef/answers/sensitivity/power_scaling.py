@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
 
-__all__ = ["log_likelihood_given", "log_prior_density", "power_scaling_sensitivity"]
+__all__ = ["log_likelihood_draws", "log_prior_density", "power_scaling_sensitivity"]
 
 
 def log_prior_density(model: ModelSpec, drawn: PosteriorDraws) -> Array:
@@ -56,7 +56,7 @@ def log_prior_density(model: ModelSpec, drawn: PosteriorDraws) -> Array:
     return np.asarray(out - 0.5 * (gap**2 @ model.prior_precision))
 
 
-def log_likelihood_given(drawn: PosteriorDraws) -> Array:
+def log_likelihood_draws(drawn: PosteriorDraws) -> Array:
     """Log likelihood of SDs, correlations and coefficients, effects integrated out.
 
     `y ~ N(X beta, V)`, so with `F F' = sigma^2 X'V^-1X` the weighted squares are those at the best
@@ -125,8 +125,8 @@ def power_scaling_sensitivity(
         if np.ptp(values) == 0:  # flat: powers of it change nothing
             columns[part] = dict.fromkeys(quantities, 0.0)
             continue
-        made = psense(tree, group=part)
-        columns[part] = {name: float(made[k]) for k, name in keys.items()}
+        diagnostics = psense(tree, group=part)
+        columns[part] = {name: float(diagnostics[k]) for k, name in keys.items()}
     table = pd.DataFrame(columns)
     table.index.name = "quantity"
     return table

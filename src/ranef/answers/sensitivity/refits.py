@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.answers.sensitivity.power_scaling import (
-    log_likelihood_given,
+    log_likelihood_draws,
     log_prior_density,
     power_scaling_sensitivity,
 )
@@ -260,11 +260,11 @@ def sensitivity(
     source, drawn = fit.source, fit.posterior_draws
     cells = compress(source.rows)
     own = source.model.prior_texts()
-    given = _check_priors(priors)
-    stated = default_alternatives(source.model, cells.mad) if given is None else given
+    checked = _check_priors(priors)
+    stated = default_alternatives(source.model, cells.mad) if checked is None else checked
     base = _named(source.model, drawn.theta, drawn.beta)
     wanted = _quantities(quantities, base)
-    made: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
+    results: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
     texts, failed = {FITTED: own}, {}
     request = SamplerSettings(draws, 1, 0, (), progress=False, moments=False)
     streams = split_stream(rng, len(stated))
@@ -278,7 +278,7 @@ def sensitivity(
                 model = model_from_cells(source.model.spec, cells, restated)
             sample = SAMPLERS["exact"](model, request, rng)
         except ImproperPosteriorError as error:
-            if given is not None:
+            if checked is not None:
                 raise
             failed[name] = str(error)
             continue
@@ -287,18 +287,18 @@ def sensitivity(
             continue
         texts[name] = model.prior_texts()
         values = _named(model, sample.theta, sample.beta)
-        made[name] = {n: f(values) for n, f in wanted.items()}
+        results[name] = {n: f(values) for n, f in wanted.items()}
     # Where an evaluation is expensive evenly spaced draws have to do.
     n = len(drawn.theta)
     seconds, limits = n * drawn.target.structure.cost, budget.POWER_SCALING
     step = max(1, min(n // limits.least, int(seconds / limits.seconds)))
     some = drawn.take(np.arange(0, n, step))
     scaling = power_scaling_sensitivity(
-        {name: values[::step] for name, values in made[FITTED].items()},
+        {name: values[::step] for name, values in results[FITTED].items()},
         log_prior_density(source.model, some),
-        log_likelihood_given(some),
+        log_likelihood_draws(some),
     )
-    return Sensitivity(made, texts, scaling, failed, prob)
+    return Sensitivity(results, texts, scaling, failed, prob)
 
 
 def default_alternatives(model: ModelSpec, mad: float) -> dict[str, dict[str, Any]]:
@@ -404,19 +404,19 @@ def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:
     return out | dict(sorted(named.items(), key=lambda item: item[0] in last))
 
 
-def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
+def _quantities(wanted: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
     """Say how to compute each quantity from the parameters' draws."""
 
     def parameter(name: str) -> Quantity:
         return lambda values: values[name]
 
-    if given is None:
+    if wanted is None:
         return {name: parameter(name) for name in base}
-    if isinstance(given, (Mapping, list, tuple)) and not given:
+    if isinstance(wanted, (Mapping, list, tuple)) and not wanted:
         raise DataError("quantities is empty; at least one is expected, e.g. ['sigma'].")
-    if isinstance(given, Mapping):
-        made = {str(name): quantity for name, quantity in given.items()}
-        for name, quantity in made.items():
+    if isinstance(wanted, Mapping):
+        named = {str(name): quantity for name, quantity in wanted.items()}
+        for name, quantity in named.items():
             function(f"quantities[{name!r}]", quantity, "of the draws")
             try:
                 values = np.asarray(quantity(base))
@@ -431,8 +431,8 @@ def _quantities(given: Any, base: Mapping[str, Array]) -> dict[str, Quantity]:
                     f"quantities[{name!r}] gave shape {values.shape}; one number for each of "
                     f"{length} draws is expected."
                 )
-        return made
-    wanted = names_list("quantities", given, "['sigma']")
+        return named
+    wanted = names_list("quantities", wanted, "['sigma']")
     for name in wanted:
         if name not in base:
             raise DataError(

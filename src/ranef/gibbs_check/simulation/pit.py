@@ -109,11 +109,11 @@ def one_step_pit(
             values = uniform[i]
             if not np.isfinite(values).all():
                 return PitResult(0.0, used, "draws values where log_joint is not finite")
-            for statistic, told in ((values, "place"), (np.abs(2 * values - 1), "spread")):
+            for statistic, aspect in ((values, "place"), (np.abs(2 * values - 1), "spread")):
                 p = min(1.0, tests * float(kstest(statistic, "uniform").pvalue))
                 if p < best:
                     best = p
-                    note = _describe(values, told, kernel)
+                    note = _describe(values, aspect, kernel)
         if best < alpha:
             break
     return PitResult(best, used, note if best < alpha else "")

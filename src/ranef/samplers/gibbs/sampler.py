@@ -12,7 +12,7 @@ from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.samplers.gibbs.linear_steps import draw_coefficients, draw_effects, translate
 from ranef.samplers.gibbs.products import products_of
-from ranef.samplers.gibbs.state import dispersed, given
+from ranef.samplers.gibbs.state import at_start, dispersed
 from ranef.samplers.gibbs.variance_steps import draw_residual, draw_scale, draw_term
 from ranef.samplers.sample import PosteriorSample
 
@@ -60,7 +60,7 @@ def sample_gibbs(
     if settings.start is None:
         state = dispersed(products, chains, rng)
     else:
-        state = given(products, chains, settings.start)
+        state = at_start(products, chains, settings.start)
         steps = steps[::-1] if settings.start.backward else steps
     out_theta = np.empty((chains, kept, parameters.size))
     out_beta = np.empty((chains, kept, products.p))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ranef.samplers.gibbs.products import Products
     from ranef.samplers.sample import InitialState
 
-__all__ = ["State", "dispersed", "given"]
+__all__ = ["State", "at_start", "dispersed"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def dispersed(products: Products, chains: int, rng: np.random.Generator) -> Stat
     return State(theta, np.zeros((chains, products.p)), effects)
 
 
-def given(products: Products, chains: int, start: InitialState) -> State:
+def at_start(products: Products, chains: int, start: InitialState) -> State:
     """Start every chain where the request says.
 
     Parameters

@@ -39,7 +39,7 @@ def draw_term(products: Products, term: int, state: State, rng: np.random.Genera
     squares, G = _squares(products, term, state)
     if prior.wishart is not None:
         for c, square in enumerate(squares):
-            log_sd[c : c + 1], z[c : c + 1] = prior.wishart.given(G, square).draw(rng, 1)
+            log_sd[c : c + 1], z[c : c + 1] = prior.wishart.conditional(G, square).draw(rng, 1)
     elif prior.correlations:
 
         def log_prior(sds: Array, zs: Array) -> Array:

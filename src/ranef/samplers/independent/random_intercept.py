@@ -144,26 +144,28 @@ def _stretch(prior: ScalePrior, log_sigma: float, s: Array) -> tuple[Array, Arra
 
 def _general(target: RandomIntercept, n: int, rng: Streams) -> Proposals:
     """Propose log_ratio by nested quadrature, log_sigma from a table at the nearest log_ratio."""
-    line = integrate_line(lambda log_ratio: _given(target, log_ratio).log_mass, tolerance=1e-8)
+    line = integrate_line(
+        lambda log_ratio: _conditional(target, log_ratio).log_mass, tolerance=1e-8
+    )
     log_ratio, log_q = line.proposal.draw(rng[0].random(n))
     near = line.weight > 1e-14
     at, weight = line.x[near], line.weight[near]
-    given = _given(target, at)
+    conditional = _conditional(target, at)
     right = np.clip(np.searchsorted(at, log_ratio), 1, len(at) - 1)
     row = right - (log_ratio - at[right - 1] < at[right] - log_ratio)
-    center, below, above = _place(target, given, at, log_ratio, row)
-    t, log_t = given.table.draw(rng[1].random(n), row)
+    center, below, above = _place(target, conditional, at, log_ratio, row)
+    t, log_t = conditional.table.draw(rng[1].random(n), row)
     scale = np.where(t < 0, below, above)
     log_sigma = center + scale * t
     profile = target.profile(log_ratio)
     log_f = target.log_density(log_ratio, log_sigma, profile)
     log_w = log_f - log_q - log_t + np.log(scale)
-    points = _tensor(at, weight, given)
+    points = _tensor(at, weight, conditional)
     return log_ratio, log_sigma, profile, log_w, points, line
 
 
 def _place(
-    target: RandomIntercept, given: Conditional, at: Array, log_ratio: Array, row: IntArray
+    target: RandomIntercept, conditional: Conditional, at: Array, log_ratio: Array, row: IntArray
 ) -> tuple[Array, Array, Array]:
     """Center, and scales below and above it, that carry table rows over to log_ratio between them.
 
@@ -171,16 +173,16 @@ def _place(
     stretched, or a row with its mode at the bound moved, so that the proposal reaches exactly as
     far as the posterior.
     """
-    center = np.interp(log_ratio, at, given.center)
-    below = np.exp(np.interp(log_ratio, at, np.log(given.scale)))
+    center = np.interp(log_ratio, at, conditional.center)
+    below = np.exp(np.interp(log_ratio, at, np.log(conditional.scale)))
     above = below.copy()
-    cut = np.isfinite(given.low[row]) | np.isfinite(given.high[row])
+    cut = np.isfinite(conditional.low[row]) | np.isfinite(conditional.high[row])
     if not cut.any():
         return center, below, above
     j = row[cut]
     low, high = _bounds(target, log_ratio[cut])
     row_low, row_high, row_center, row_scale = (
-        a[j] for a in (given.low, given.high, given.center, given.scale)
+        a[j] for a in (conditional.low, conditional.high, conditional.center, conditional.scale)
     )
     by_high = np.isfinite(row_high)
     side = np.where(by_high, 1.0, -1.0)
@@ -209,7 +211,7 @@ def _bounds(target: RandomIntercept, log_ratio: Array) -> tuple[Array, Array]:
     return low + 1e-12, np.maximum(high - 1e-12, low + 2e-12)
 
 
-def _given(target: RandomIntercept, log_ratio: Array) -> Conditional:
+def _conditional(target: RandomIntercept, log_ratio: Array) -> Conditional:
     """Integrate log_sigma at each log_ratio, where the likelihood or the priors put it."""
     profile = target.profile(log_ratio)
     sigma, group = target.family.scales["sigma"], target.group
@@ -227,9 +229,9 @@ def _given(target: RandomIntercept, log_ratio: Array) -> Conditional:
     )
 
 
-def _tensor(log_ratio: Array, weight: Array, given: Conditional) -> Points:
+def _tensor(log_ratio: Array, weight: Array, conditional: Conditional) -> Points:
     """List the product rule's nodes that carry weight."""
-    joint = weight[:, None] * given.weight
+    joint = weight[:, None] * conditional.weight
     i, j = np.nonzero(joint > 1e-13)
-    log_sigma, w = given.log_sigma[i, j], joint[i, j]
+    log_sigma, w = conditional.log_sigma[i, j], joint[i, j]
     return Points(log_ratio[i], log_sigma, w / w.sum(), np.exp(2 * log_sigma))
