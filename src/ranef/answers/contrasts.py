@@ -1,10 +1,9 @@
-"""Linear combinations of coefficients, as mixtures of normals (mathematics.md, 5.6)."""
+"""Linear combinations of coefficients, from their draws: contrasts and marginal means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations as pairs_of
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,8 @@ from ranef.common import budget
 from ranef.common.arguments import brief, is_number, mapping, names_list, number
 from ranef.common.figures import interval_figure
 from ranef.errors import DataError, nearest
-from ranef.numerics import mixtures
-from ranef.posterior.summary import check_prob, format_rows, percent
+from ranef.posterior.draws import read_coefficients
+from ranef.posterior.summary import check_prob, describe, format_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.formula.fixed_effects import FixedTerm
     from ranef.mixed_model.model import ModelSpec
-    from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.posterior import Posterior
 
 __all__ = ["Combinations", "contrast", "marginal_means"]
@@ -46,10 +44,8 @@ class Combinations:
         Weight of each coefficient, shape (m, p).
     constant
         What is added, shape (m,): the mean offset for means, zero for contrasts.
-    center, root
-        Mean of the coefficients given each draw of the variance parameters, shape (n, p), and a
-        square root of their covariance, shape (n, p, p). Where those would take long the means are
-        plain draws, and root is zero.
+    beta
+        Draws of the coefficients, shape (n, p).
     prob
         Probability of the equal-tailed intervals.
     title
@@ -63,38 +59,19 @@ class Combinations:
     labels: tuple[str, ...]
     weights: Array
     constant: Array
-    center: Array
-    root: Array
+    beta: Array
     prob: float
     title: str
     response: str
     compares: bool = False
 
-    @cached_property
-    def mixture(self) -> tuple[Array, Array]:
-        """Mean and sd of each combination given each draw, shape (n, m) each."""
-        spread = np.einsum("mi,nij->nmj", self.weights, self.root)
-        sd = np.sqrt(np.einsum("nmj,nmj->nm", spread, spread))
-        return self.center @ self.weights.T + self.constant, sd
-
     def table(self) -> pd.DataFrame:
-        """Mean, sd, median, equal-tailed interval and probability above zero of each."""
+        """Mean, sd, median, equal-tailed interval and share of draws above zero of each."""
         import pandas as pd
 
-        low, high = check_prob(self.prob)
-        mean, sd = mixtures.moments(*self.mixture)
-        lower, middle, upper = mixtures.quantiles(*self.mixture, (low, 0.5, high))
-        return pd.DataFrame(
-            {
-                "mean": mean,
-                "sd": sd,
-                percent(low): lower,
-                "median": middle,
-                percent(high): upper,
-                "P(> 0)": mixtures.above(*self.mixture, 0.0),
-            },
-            index=pd.Index(self.labels, name=self.title),
-        )
+        draws = self.beta @ self.weights.T + self.constant
+        rows = [describe(d, self.prob) | {"P(> 0)": float(np.mean(d > 0))} for d in draws.T]
+        return pd.DataFrame(rows, index=pd.Index(self.labels, name=self.title))
 
     def pairs(self) -> Combinations:
         """Differences of all pairs, the later less the earlier."""
@@ -107,8 +84,7 @@ class Combinations:
             labels,
             self.weights[second] - self.weights[first],
             self.constant[second] - self.constant[first],
-            self.center,
-            self.root,
+            self.beta,
             self.prob,
             "difference",
             self.response,
@@ -156,8 +132,7 @@ def contrast(fit: Posterior, weights: Mapping[str, Any], prob: float = 0.95) -> 
 
     Notes
     -----
-    Given the variance parameters coefficients are normal, so tables mix one normal for each
-    draw of those; where that takes more than seconds, they come from the stored draws.
+    From the stored draws, so that a contrast of one coefficient is its row of `summary()`.
     """
     check_prob(prob)
     model = fit.source.model
@@ -181,10 +156,16 @@ def contrast(fit: Posterior, weights: Mapping[str, Any], prob: float = 0.95) -> 
                 )
             row[known[name]] += number(f"The weight of {name!r}", weight)
     labels = tuple(str(k) for k in several)
-    center, root = _coefficients(fit.posterior_draws)
     response = model.spec.formula.response_name
     return Combinations(
-        labels, L, np.zeros(len(L)), center, root, prob, "contrast", response, compares=True
+        labels,
+        L,
+        np.zeros(len(L)),
+        read_coefficients(fit.draws, model),
+        prob,
+        "contrast",
+        response,
+        compares=True,
     )
 
 
@@ -278,9 +259,9 @@ def marginal_means(
     labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
     offset = source.rows.offset
     constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
-    center, root = _coefficients(fit.posterior_draws)
+    beta = read_coefficients(fit.draws, source.model)
     title, response = ", ".join(wanted), source.model.spec.formula.response_name
-    return Combinations(labels, weights, constant, center, root, prob, title, response)
+    return Combinations(labels, weights, constant, beta, prob, title, response)
 
 
 def coefficient_names(model: ModelSpec) -> dict[str, int]:
@@ -307,13 +288,3 @@ def _spelled(weights: Mapping[str, Any]) -> str:
         parts.append(f"{sign} {size}{name}")
     text = " ".join(parts)
     return text[2:] if text.startswith("+ ") else text.replace("- ", "-", 1)
-
-
-def _coefficients(posterior: PosteriorDraws) -> tuple[Array, Array]:
-    """Mean and root of the covariance of the user's coefficients at each draw."""
-    target, T = posterior.target, posterior.target.model.design.T
-    n, p = posterior.beta.shape
-    if target.structure.cost * n > budget.COEFFICIENT_MOMENTS.seconds:
-        return posterior.beta, np.zeros((n, p, p))
-    mean, root = target.coefficients.moments(target.profile(posterior.theta), posterior.log_sigma)
-    return target.model.response.beta_ls + mean @ T.T, T @ root

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.answers.level_posterior import chance_highest, differences, level_mixtures, places
-from ranef.common.arguments import brief, generator, is_number
+from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
 from ranef.posterior.summary import check_prob, effects_table, percent
@@ -30,7 +30,7 @@ def effects(
     compare: tuple[str, str] | None = None,
     *,
     highest: bool = False,
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> pd.DataFrame:
     """Posterior of the group effects: mean, sd, interval, and probabilities on request.
 
@@ -51,7 +51,7 @@ def effects(
         counted over joint draws, so its Monte Carlo error is `sqrt(p (1 - p) / ESS)`.
     seed
         For `highest`, and for `compare` with several grouping factors, which need joint draws;
-        fixed, so that the same question gets the same answer.
+        by default the fit's own, so that the same question gets the same answer.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def effects(
     table = effects_table(fit.draws, name)
     if prob is None:
         return table
-    rng, (low, high) = generator(seed), check_prob(prob)
+    rng, (low, high) = fit.stream(seed), check_prob(prob)
     if threshold is not None and not (is_number(threshold) and np.isfinite(threshold)):
         raise DataError(
             f"threshold is {brief(threshold)}; a number in units of the effect is expected."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef.answers.effects import effects
 from ranef.answers.shrinkage import raw_effects
 from ranef.common.arguments import mapping, number, share
 from ranef.common.figures import finish, panels, plot_rows, row_size, with_legend
@@ -127,7 +128,7 @@ class FitPlots:
         return with_legend(figure, keys)
 
     def effects(self, prob: float = 0.95) -> Figure:
-        """Group effects in order of size, with normal intervals from their exact moments.
+        """Group effects in order of size, with the intervals of `Fit.effects`.
 
         Parameters
         ----------
@@ -145,11 +146,9 @@ class FitPlots:
             If prob is not between 0 and 1.
         """
         prob = share("prob", prob)
-        from scipy.stats import norm
-
         written = json.loads(self._tree.attrs["names"])
         names = [written.get(n, n) for n in json.loads(self._tree.attrs["effects"])]
-        tables = [effects_table(self._tree, name) for name in names]
+        tables = [effects(self._fit, name, prob) for name in names]
         # Not sort_values: a grouping factor, which names the index, may be called "mean" too.
         tables = [t.iloc[np.argsort(t["mean"].to_numpy(), kind="stable")] for t in tables]
         levels = [[str(v) for v in t.index] for t in tables]
@@ -162,10 +161,10 @@ class FitPlots:
         )
         for axis, name, table, own in zip(axes, names, tables, levels, strict=True):
             mean, named = table["mean"].to_numpy(), len(own) <= _NAMED
-            reach = norm.ppf((1 + prob) / 2) * table["sd"].to_numpy()
+            lower, upper = (table.iloc[:, i].to_numpy() for i in (2, 3))
             style = {} if named else {"markersize": 2, "linewidth": 0.6, **_FAINT}
             axis.axvline(0, color="0.4", linewidth=0.8)
-            plot_rows(axis, own, mean, mean - reach, mean + reach, **style)
+            plot_rows(axis, own, mean, lower, upper, **style)
             if not named:
                 axis.set_yticks([])
             count = "" if named else f" ({len(own):,} levels)"

@@ -9,7 +9,6 @@ import numpy as np
 
 from ranef.answers.level_posterior import joint_draws, places, usable
 from ranef.answers.statements import Probability, read_statement
-from ranef.common.arguments import generator
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError
 from ranef.posterior.summary import scalars
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["probability"]
 
 
-def probability(fit: Posterior, statement: str, *, seed: Seed = 0) -> Probability:
+def probability(fit: Posterior, statement: str, *, seed: Seed = None) -> Probability:
     """Probability that a statement about parameters is true.
 
     Parameters
@@ -33,7 +32,7 @@ def probability(fit: Posterior, statement: str, *, seed: Seed = 0) -> Probabilit
         not``, the functions abs, sqrt, exp, log, min, max.
     seed
         For group effects that were not stored, which are drawn jointly with the stored draws;
-        fixed, so that the same question gets the same answer.
+        by default the fit's own, so that the same question gets the same answer.
 
     Returns
     -------
@@ -56,7 +55,7 @@ def probability(fit: Posterior, statement: str, *, seed: Seed = 0) -> Probabilit
     """
     from arviz_stats.base import array_stats
 
-    rng, tree = generator(seed), fit.draws
+    rng, tree = fit.stream(seed), fit.draws
     parameters = scalars(tree)
     written = json.loads(tree.attrs["names"])
     levels: dict[str, list[str]] = {}

@@ -11,7 +11,7 @@ from ranef.answers.level_posterior import joint_draws, usable
 from ranef.answers.reference_grid import group_squares
 from ranef.answers.variance_components import fitted_variance, observed_rows, variance_parts
 from ranef.common import budget
-from ranef.common.arguments import generator, mapping, whole_number
+from ranef.common.arguments import mapping, whole_number
 from ranef.common.figures import interval_figure
 from ranef.posterior.summary import check_prob, describe, format_rows
 
@@ -104,7 +104,7 @@ def variance_shares(
     k: int | list[int] = 1,
     prob: float = 0.95,
     *,
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> VarianceShares:
     """Shares of variance: ICC, repeatability, reliability, R2, coefficient of variation.
 
@@ -119,8 +119,8 @@ def variance_shares(
     prob
         Probability of the equal-tailed intervals.
     seed
-        For the effects behind the Bayesian R2; fixed, so that the same question gets the same
-        answer.
+        For the effects behind the Bayesian R2; by default the fit's own, so that the same question
+        gets the same answer.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def variance_shares(
     """
     check_prob(prob)
     held = {} if at is None else dict(mapping("at", at, "at={'Days': 5}"))
-    rng = generator(seed)
+    rng = fit.stream(seed)
     source, posterior = fit.source, fit.posterior_draws
     model, data = source.model, source.rows
     rows = observed_rows(model, data)

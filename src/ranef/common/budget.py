@@ -94,8 +94,6 @@ REPLICATED_DATA = Budget(block=4e6)
 # Fitted values of many draws, in all for Bayesian R2, and at once.
 BAYESIAN_R2 = Budget(numbers=1e8, least=200)
 FITTED_VALUES = Budget(block=2e6)
-# Conditional moments of coefficients, beyond which stored draws stand in.
-COEFFICIENT_MOMENTS = Budget(seconds=4.0)
 # Log densities of left-out units, a minute and 320 MB; beyond so many units not even the least
 # draws of them fit into memory.
 LEAVE_ONE_OUT = Budget(seconds=60.0, numbers=4e7, least=200, block=4e6)

@@ -166,7 +166,7 @@ def fit(
             **({} if weights is None else {"weights": weights}),
         },
     )
-    result = Fit(tree, Source(model, rows), theta=sample.theta)
+    result = Fit(tree, Source(model, rows))
     if not result.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(result.certificate.problems)}. "

@@ -37,9 +37,6 @@ class Fit(Posterior):
         A DataTree as `ranef.fit` makes it.
     source
         Model and rows, or the stored rows to build them from when they are asked for.
-    theta
-        Parameter vectors as the sampler gave them, shape (chains, draws, d); without them they are
-        read off the labels.
 
     Attributes
     ----------

@@ -10,6 +10,7 @@ import numpy as np
 from ranef.common.stored_names import stored_name
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.parameters import correlation_label
+from ranef.posterior.tree import UNCONSTRAINED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,9 +58,7 @@ class PosteriorDraws:
         )
 
 
-def posterior_draws(
-    tree: xr.DataTree, model: ModelSpec, theta: Array | None = None
-) -> PosteriorDraws:
+def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
     """Put the arrays behind a labelled tree together.
 
     Parameters
@@ -68,15 +67,12 @@ def posterior_draws(
         From `ranef.posterior.tree.to_tree`.
     model
         The model that was fitted.
-    theta
-        Parameter vectors as the sampler gave them, shape (chains, draws, d); None after loading,
-        where they are read off the labels.
 
     Returns
     -------
     PosteriorDraws
     """
-    theta = _vectors(tree, model) if theta is None else theta.reshape(-1, theta.shape[-1])
+    theta = _vectors(tree, model)
     beta = read_coefficients(tree, model)
     internal = np.asarray(
         np.linalg.solve(model.design.T, (beta - model.response.beta_ls).T).T, float
@@ -103,6 +99,9 @@ def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
 def _vectors(tree: xr.DataTree, model: ModelSpec) -> Array:
     """Read parameter vectors out of a labelled tree, shape (n, d)."""
     parameters = model.parameters
+    if UNCONSTRAINED in tree.children:  # bit for bit, as the sampler gave them
+        values = tree[UNCONSTRAINED]["theta"].transpose("chain", "draw", ...).to_numpy()
+        return np.asarray(values.reshape(-1, values.shape[-1]))
     return parameters.vectors(
         {n: _read(tree, f"{n}_sigma")[:, 0] for term in parameters.terms for n in term.names},
         {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ranef.common.arguments import generator
 from ranef.posterior.certificate import Certificate, certify
 from ranef.posterior.draws import posterior_draws
 from ranef.posterior.source import GROUP, Source, read_source, rows_of
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from ranef.common.array_types import Array
+    from ranef.common.array_types import Seed
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["Posterior"]
@@ -28,20 +32,13 @@ class Posterior:
 
     Parameters
     ----------
-    draws, source, theta
+    draws, source
         As of `ranef.Fit`.
     """
 
-    def __init__(
-        self,
-        draws: xr.DataTree,
-        source: Source | xr.Dataset | None = None,
-        *,
-        theta: Array | None = None,
-    ) -> None:
+    def __init__(self, draws: xr.DataTree, source: Source | xr.Dataset | None = None) -> None:
         self.draws = draws
         self._source = source
-        self._theta = theta
 
     @property
     def source(self) -> Source:
@@ -53,12 +50,31 @@ class Posterior:
     @cached_property
     def posterior_draws(self) -> PosteriorDraws:
         """The draws as arrays, with the likelihood behind them, as the engine holds them."""
-        return posterior_draws(self.draws, self.source.model, self._theta)
+        return posterior_draws(self.draws, self.source.model)
 
     @cached_property
     def certificate(self) -> Certificate:
         """How far the draws can be trusted: acceptance, Pareto k-hat, ESS."""
         return certify(self.draws)
+
+    def stream(self, seed: Seed = None) -> np.random.Generator:
+        """Source of random numbers for a question to this fit.
+
+        Parameters
+        ----------
+        seed
+            A number or generator of the user's. None for the fit's own, which comes from its draws:
+            the same question gets the same answer, after `save` and `load` too, and the numbers
+            have nothing to do with those that the fit was drawn with.
+
+        Returns
+        -------
+        numpy.random.Generator
+        """
+        if seed is not None:
+            return generator(seed)
+        draws = self.draws["sample_stats"]["lp"].transpose("chain", "draw").to_numpy()
+        return np.random.default_rng(list(sha256(draws.tobytes()).digest()))
 
     def summary(self, prob: float = 0.95) -> pd.DataFrame:
         """Mean, sd, median, interval and ESS of coefficients and standard deviations.

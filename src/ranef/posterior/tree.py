@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample
 
-__all__ = ["load_tree", "save_tree", "to_tree"]
+__all__ = ["UNCONSTRAINED", "load_tree", "save_tree", "to_tree"]
+
+# ArviZ's name for a group of draws on the whole real line.
+UNCONSTRAINED = "unconstrained_posterior"
 
 
 def to_tree(
@@ -47,7 +50,9 @@ def to_tree(
         Groups `posterior` (`Intercept`, coefficients by term, `sigma`, `1|g_sigma`, `x|g_corr`, and
         `1|g` where effects were drawn; dimensions chain, draw, and `f_dim` or `g__factor_dim` for
         levels; a slash in a name is stored as U+2215), `sample_stats` (`lp`; for exact draws also
-        `accepted` and `log_weight`), `effects` (exact mean and sd per level) and `observed_data`.
+        `accepted` and `log_weight`), `unconstrained_posterior` (`theta`, the vectors of
+        `ranef.mixed_model.parameters.ParameterVector`), `effects` (exact mean and sd per level) and
+        `observed_data`.
     """
     import xarray as xr
 
@@ -101,6 +106,12 @@ def to_tree(
         {
             "posterior": _dataset(posterior, dims, coords, ("chain", "draw")),
             "sample_stats": _dataset(stats, {}, coords, ("chain", "draw")),
+            UNCONSTRAINED: _dataset(
+                {"theta": sample.theta},
+                {"theta": ["theta_dim"]},
+                {},
+                ("chain", "draw"),
+            ),
             # Its own dimensions: a response may be called as a parameter is, such as sigma.
             "observed_data": _dataset(observed, {name: ["__obs__"]}, coords, ()),
             "effects": _dataset(

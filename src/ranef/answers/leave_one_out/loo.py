@@ -19,7 +19,7 @@ from ranef.answers.leave_one_out.groups import group_densities
 from ranef.answers.leave_one_out.rows import row_densities
 from ranef.answers.leave_one_out.units import refuse_undetermined, units_of, without_rows
 from ranef.common import budget
-from ranef.common.arguments import generator, whole_number
+from ranef.common.arguments import whole_number
 from ranef.common.progress import track
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError, ReliabilityWarning, warn
@@ -50,7 +50,7 @@ def loo(
     *,
     draws: int | None = None,
     refit: bool = True,
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> Any:
     """Predict each row, or each group, from all others: leave-one-out cross-validation.
 
@@ -67,7 +67,7 @@ def loo(
         with it and without it are at hand. Where that would take more than two minutes, or with
         False, the estimate stays and a warning names the cases.
     seed
-        For those fits.
+        For those fits; by default the fit's own.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def loo(
     (30, 6)
     """
     source, posterior = fit.source, fit.posterior_draws
-    rows, model, rng = source.rows, source.model, generator(seed)
+    rows, model, rng = source.rows, source.model, fit.stream(seed)
     units = units_of(rows, unit)
     refuse_undetermined(rows, model, units)
     at = _thinned(posterior, units, draws)

@@ -18,7 +18,6 @@ from ranef.common import budget
 from ranef.common.arguments import (
     choice,
     function,
-    generator,
     names_list,
     one_number,
     share,
@@ -189,7 +188,8 @@ def check(
     interval
         Probability of the table's intervals.
     seed
-        For the same replicated data again.
+        For other replicated data; by default the fit's own, so that the same question gets the
+        same answer.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def check(
     """
     choice("groups", groups, ("conditional", "new"))
     replications = whole_number("replications", replications)
-    interval, rng = share("interval", interval), generator(seed)
+    interval, rng = share("interval", interval), fit.stream(seed)
     source, drawn = fit.source, fit.posterior_draws
     chosen = _choose(statistics, source.rows)
     if not chosen:

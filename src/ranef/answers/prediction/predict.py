@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ranef.answers.prediction.predictive import components, draw_rows, prepare, row_blocks
-from ranef.common.arguments import brief, choice, generator, is_name, share
+from ranef.common.arguments import brief, choice, is_name, share
 from ranef.common.figures import name_levels, panels, with_legend
 from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
@@ -262,7 +262,8 @@ def predict(
     interval
         Probability of the equal-tailed interval.
     seed
-        For `draws=True`, and for models with several grouping factors, whose effects are drawn.
+        For `draws=True`, and for models with several grouping factors, whose effects are drawn; by
+        default the fit's own, so that the same question gets the same answer.
     draws
         Keep joint draws too, `Prediction.draws`, shape (draws, rows): rows of one group, known
         or new, move together; with `"marginal"` every row is a group of its own.
@@ -294,7 +295,7 @@ def predict(
     """
     for name, value, known in (("kind", kind, Kind), ("groups", groups, Groups)):
         choice(name, value, get_args(known))
-    interval, rng = share("interval", interval), generator(seed)
+    interval, rng = share("interval", interval), fit.stream(seed)
     source, drawn = fit.source, fit.posterior_draws
     if new is None:
         rows = fitted_rows(source.rows, kind, groups)

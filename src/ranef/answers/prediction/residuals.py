@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from ranef.answers.prediction.predictive import components, prepare, row_blocks
-from ranef.common.arguments import choice, generator
+from ranef.common.arguments import choice
 from ranef.common.figures import panels, with_legend
+from ranef.common.random_streams import split_stream
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
@@ -143,7 +144,8 @@ def residuals(fit: Posterior, kind: ResidualKind = "response", *, seed: Seed = N
         (leave-one-out), uniform where the model is right; NaN for a row that no other row
         speaks of.
     seed
-        For models with several grouping factors, whose effects are drawn.
+        For models with several grouping factors, whose effects are drawn; by default the fit's
+        own, and the draws those of `fitted`.
 
     Returns
     -------
@@ -163,11 +165,11 @@ def residuals(fit: Posterior, kind: ResidualKind = "response", *, seed: Seed = N
     (30,)
     """
     choice("kind", kind, get_args(ResidualKind))
-    source, rng = fit.source, generator(seed)
+    source, rng = fit.source, fit.stream(seed)
     rows = fitted_rows(source.rows, "response", "conditional")
     y, weights = source.rows.y, rows.weights
     assert weights is not None
-    predictive = prepare(fit.posterior_draws, rows, rng)
+    predictive = prepare(fit.posterior_draws, rows, split_stream(rng, 2)[0])
     fitted, pit = np.empty(len(rows)), np.empty(len(rows))
     for part in row_blocks(predictive, rows, "Residuals"):
         mean, variance = components(predictive, rows, part)

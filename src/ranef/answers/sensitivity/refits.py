@@ -22,7 +22,7 @@ from ranef.answers.sensitivity.power_scaling import (
 from ranef.cells.from_rows import compress
 from ranef.cells.orthonormal import column_sizes
 from ranef.common import budget
-from ranef.common.arguments import function, generator, names_list, share, whole_number
+from ranef.common.arguments import function, names_list, share, whole_number
 from ranef.common.figures import panels, plot_rows, row_size, with_legend
 from ranef.common.progress import track
 from ranef.common.random_streams import split_stream
@@ -232,7 +232,8 @@ def sensitivity(
     draws
         Independent draws under each alternative.
     seed
-        Integer or `numpy.random.Generator`.
+        Integer or `numpy.random.Generator`; by default the fit's own, so that the same question
+        gets the same answer.
     progress
         Show a bar if it takes more than a second.
 
@@ -256,7 +257,7 @@ def sensitivity(
     >>> fit.sensitivity(seed=1).verdicts["sigma"].partition(":")[0]
     "the data's"
     """
-    prob, draws, rng = share("prob", prob), whole_number("draws", draws, 100), generator(seed)
+    prob, draws, rng = share("prob", prob), whole_number("draws", draws, 100), fit.stream(seed)
     source, drawn = fit.source, fit.posterior_draws
     cells = compress(source.rows)
     own = source.model.prior_texts()
