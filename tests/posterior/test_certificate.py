@@ -86,3 +86,36 @@ def test_small_weights_with_a_tail_of_their_own_are_no_alarm(rng):
     values, accepted = rng.normal(size=(4, 5000)), np.ones((4, 5000), bool)
     assert certify(tree(tail, accepted, values)).pareto_k == -np.inf
     assert certify(tree(np.log1p(1e4 * tail), accepted, values)).pareto_k > 0.2
+
+
+def test_a_heavy_tail_of_weights_that_hardly_vary_is_no_alarm(rng):
+    """Under a uniform prior the target ends sharply; the proposals beyond lose a percent of it."""
+    log_weight = np.where(rng.random((4, 1000)) < 0.01, 0.05 / rng.random((4, 1000)) ** 0.2, 0.0)
+    accepted = rng.random((4, 1000)) < 0.997
+    found = certify(tree(log_weight, accepted, rng.normal(size=(4, 1000))))
+    assert found.pareto_k == -np.inf
+    assert found.trusted
+    assert found.kind == "independent draws"
+
+
+def test_a_draw_that_stands_for_many_is_seen_where_acceptance_is_high(rng):
+    values = rng.normal(size=(1, 4000))
+    accepted = rng.random((1, 4000)) < 0.77
+    accepted[0, 0] = True
+    log_weight = 0.3 * rng.normal(size=(1, 4000))
+    before = certify(tree(log_weight, accepted, values))
+    assert before.trusted
+    assert before.kind == f"draws, effective {before.ess:,.0f},"
+    accepted[0, 1000], accepted[0, 1001:1038], accepted[0, 1038] = True, False, True
+    stuck = certify(tree(log_weight, accepted, values))
+    assert stuck.problems == ("one draw is repeated 38 times in a row",)
+    assert stuck.warning.startswith("DO NOT TRUST")
+
+
+def test_tails_that_few_draws_reach_are_seen(rng):
+    # Two states: in one of fifty excursions of hundred draws the tail is visited.
+    values = rng.normal(size=(1, 4000))
+    values[0, 2000:2160] += 6
+    found = certify(tree(np.zeros((1, 4000)), np.ones((1, 4000), bool), values))
+    assert found.ess_tail < 200
+    assert not found.trusted

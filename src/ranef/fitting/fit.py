@@ -21,7 +21,6 @@ from ranef.posterior.source import Source
 from ranef.posterior.tree import to_tree
 from ranef.samplers import SAMPLERS
 from ranef.samplers.nuts import has_nuts
-from ranef.samplers.proposal_quality import LARGEST_K, LEAST_ACCEPTANCE
 from ranef.samplers.sample import SamplerSettings
 from ranef.version import __version__
 
@@ -190,10 +189,7 @@ def _told(sample: PosteriorSample) -> dict[str, Any]:
 
 def _advice(certificate: Certificate) -> str:
     """What to do about draws that are not to be trusted."""
-    k, acceptance = certificate.pareto_k, certificate.acceptance
-    covered = (k is None or k <= LARGEST_K) and (
-        acceptance is None or acceptance >= LEAST_ACCEPTANCE
-    )
+    covered = certificate.proposals is None or not certificate.proposals.problems
     if certificate.draws < 1000 or certificate.method == "gibbs":
         return "Take more draws or sweeps (draws=, warmup=)."
     if certificate.method == "nuts":

@@ -1,4 +1,4 @@
-"""How far the draws can be trusted: acceptance, Pareto k-hat, effective sample size, R-hat."""
+"""How far draws can be trusted: acceptance, weights, repeats, effective sample sizes, R-hat."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
-from ranef.samplers.proposal_quality import LARGEST_K, LEAST_ACCEPTANCE, pareto_k
+from ranef.samplers.proposal_quality import proposal_quality
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from ranef.samplers.proposal_quality import ProposalQuality
+
 __all__ = ["Certificate", "certify"]
+
+# Four chains' worth of what Vehtari et al. (2021) ask for; of tails half, at which the share of
+# draws beyond a 5% quantile is known to 1.5 percentage points.
+LEAST_ESS, LEAST_TAIL_ESS = 400, 200
 
 
 @dataclass(frozen=True)
@@ -27,14 +33,11 @@ class Certificate:
         The sampler that drew: `exact`, `gibbs` or `nuts`.
     draws
         Number of draws.
-    ess
-        Smallest effective sample size (bulk) among coefficients and SDs (Vehtari et al. 2021).
-    acceptance
-        Share of proposals accepted; None for Gibbs and NUTS. Near 1 the draws are independent.
-    pareto_k
-        Tail index of the proposal's importance weights (Vehtari et al. 2024); under 0.7 the
-        proposal covers the posterior. None for Gibbs and NUTS, and for fewer than 25 draws; minus
-        infinity where all weights are within ten percent of each other.
+    ess, ess_tail
+        Smallest effective sample size among coefficients and SDs, of the bulk and of the tails
+        (Vehtari et al. 2021).
+    proposals
+        How well independent proposals cover the posterior; None for Gibbs and NUTS.
     r_hat
         Largest R-hat; None for exact draws, which have no chains to compare.
     structure
@@ -53,8 +56,8 @@ class Certificate:
     method: str
     draws: int
     ess: float
-    acceptance: float | None
-    pareto_k: float | None
+    ess_tail: float
+    proposals: ProposalQuality | None
     r_hat: float | None
     structure: str = ""
     surrogate_error: float | None = None
@@ -62,21 +65,43 @@ class Certificate:
     fallback: str | None = None
 
     @property
+    def acceptance(self) -> float | None:
+        """Share of proposals accepted; None for Gibbs and NUTS."""
+        return None if self.proposals is None else self.proposals.acceptance
+
+    @property
+    def pareto_k(self) -> float | None:
+        """Tail index of the proposals' importance weights (Vehtari et al. 2024).
+
+        Under 0.7 the proposals cover the posterior. None for Gibbs and NUTS, and for fewer than 25
+        draws; minus infinity where the weights hardly vary.
+        """
+        return None if self.proposals is None else self.proposals.pareto_k
+
+    @property
+    def kind(self) -> str:
+        """What the draws may be called: `independent draws`, or draws worth so many."""
+        if self.proposals is not None and self.proposals.independent:
+            return "independent draws"
+        name = {"gibbs": "Gibbs ", "nuts": "NUTS "}.get(self.method, "")
+        return f"{name}draws, effective {self.ess:,.0f},"
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What speaks against the draws; empty if nothing does."""
-        found = []
-        if self.pareto_k is not None and self.pareto_k > LARGEST_K:
-            found.append(f"Pareto k-hat {self.pareto_k:.2f} exceeds 0.7")
-        if self.acceptance is not None and self.acceptance < LEAST_ACCEPTANCE:
-            found.append(f"acceptance {self.acceptance:.0%} is below 50%")
+        found = [] if self.proposals is None else list(self.proposals.problems)
         if self.r_hat is not None and self.r_hat > 1.01:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
         if self.divergences:
             found.append(f"{self.divergences} divergent trajectories")
         if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
             found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
-        if self.ess < 400:
-            found.append(f"the smallest ESS is {self.ess:.0f}, below 400")
+        if self.ess < LEAST_ESS:
+            found.append(f"the smallest ESS is {self.ess:.0f}, below {LEAST_ESS}")
+        elif self.ess_tail < LEAST_TAIL_ESS:
+            found.append(
+                f"the smallest ESS of a tail is {self.ess_tail:.0f}, below {LEAST_TAIL_ESS}"
+            )
         return tuple(found)
 
     @property
@@ -87,8 +112,8 @@ class Certificate:
     def __str__(self) -> str:
         """One line for people."""
         parts = []
-        if self.acceptance is not None:
-            parts.append(f"acceptance {100 * self.acceptance:.1f}%")
+        if self.proposals is not None:
+            parts.append(f"acceptance {100 * self.proposals.acceptance:.1f}%")
         if self.pareto_k is not None:
             even = np.isneginf(self.pareto_k)
             parts.append("weights even" if even else f"Pareto k\u0302 {self.pareto_k:.2f}")
@@ -102,7 +127,12 @@ class Certificate:
         sentence = ", ".join(parts)
         if self.fallback is not None:
             sentence += f"; by NUTS, because independent proposals fell short ({self.fallback})"
-        return sentence if self.trusted else f"{sentence}. DO NOT TRUST: {'; '.join(self.problems)}"
+        return sentence if self.trusted else f"{sentence}. {self.warning}"
+
+    @property
+    def warning(self) -> str:
+        """What stands first where draws are not to be trusted; empty where they are."""
+        return "" if self.trusted else f"DO NOT TRUST: {'; '.join(self.problems)}"
 
 
 def certify(tree: xr.DataTree) -> Certificate:
@@ -128,15 +158,17 @@ def certify(tree: xr.DataTree) -> Certificate:
             arrays.append(array.reshape(*array.shape[:2], -1))
     stacked = np.concatenate(arrays, axis=2)
     chains, draws = stacked.shape[:2]
-    ess = min(
-        float(array_stats.ess(stacked[:, :, j], chain_axis=0, draw_axis=1, method="bulk"))
-        for j in range(stacked.shape[2])
+    ess, ess_tail = (
+        min(
+            float(array_stats.ess(stacked[:, :, j], chain_axis=0, draw_axis=1, **method))
+            for j in range(stacked.shape[2])
+        )
+        for method in ({"method": "bulk"}, {"method": "tail", "prob": (0.05, 0.95)})
     )
     stats = tree["sample_stats"]
-    acceptance = k = r_hat = None
+    proposals = r_hat = None
     if "accepted" in stats:
-        acceptance = float(stats["accepted"].mean())
-        k = pareto_k(stats["log_weight"].to_numpy().ravel())
+        proposals = proposal_quality(stats["accepted"].to_numpy(), stats["log_weight"].to_numpy())
     else:
         r_hat = max(
             float(array_stats.rhat(stacked[:, :, j], chain_axis=0, draw_axis=1))
@@ -147,8 +179,8 @@ def certify(tree: xr.DataTree) -> Certificate:
         method=str(tree.attrs["method"]),
         draws=chains * draws,
         ess=min(ess, float(chains * draws)) if "accepted" in stats else ess,
-        acceptance=acceptance,
-        pareto_k=k,
+        ess_tail=ess_tail,
+        proposals=proposals,
         r_hat=r_hat,
         structure=str(tree.attrs["structure"]),
         surrogate_error=tree.attrs.get("surrogate_error"),

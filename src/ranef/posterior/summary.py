@@ -219,12 +219,12 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
     dropped = f" ({attrs['dropped']:,} with missing values left out)" if attrs["dropped"] else ""
     priors = [f"{k} ~ {v}" for k, v in json.loads(attrs["priors"]).items()]
     groups = count_levels(json.loads(attrs["groups"]))
-    how = {"exact": "independent", "gibbs": "Gibbs", "nuts": "NUTS"}[attrs["method"]] + " draws"
     return "\n".join(
         [
+            *([] if certificate.trusted else [certificate.warning]),
             f"{attrs['formula']}",
-            f"{attrs['rows']:,} rows{dropped}, {groups}; {certificate.draws:,} {how} in "
-            f"{attrs['seconds']:.2g} s",
+            f"{attrs['rows']:,} rows{dropped}, {groups}; {certificate.draws:,} {certificate.kind} "
+            f"in {attrs['seconds']:.2g} s",
             "",
             *[line.rstrip() for line in lines],
             "",
