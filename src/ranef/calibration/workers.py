@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common.processes import in_processes
+from ranef.common.threads import one_thread
 from ranef.errors import DataError
 
 if TYPE_CHECKING:
@@ -136,11 +137,9 @@ def run_simulations(
     DataError
         If the experiment cannot be sent to other processes, or they cannot start.
     """
-    from threadpoolctl import threadpool_limits
-
     if processes == 1 or len(indices) < 2:
         # One thread here as there: sums of other numbers of threads round differently.
-        with threadpool_limits(1):
+        with one_thread():
             for index in indices:
                 yield simulate_one(experiment, entropy, index, draws)
         return
@@ -163,7 +162,5 @@ def _run_part(
     experiment: Experiment, entropy: int, draws: int, indices: Sequence[int]
 ) -> list[Outcome]:
     """Run a few simulations in a process of their own."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with one_thread():
         return [simulate_one(experiment, entropy, index, draws) for index in indices]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ranef.common.arguments import brief, choice, generator, is_name, whole_number
+from ranef.common.threads import one_thread
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.fitting.result import Fit
 from ranef.mixed_model.model import build_model
@@ -140,9 +141,10 @@ def fit(
     _check_effects(effects)
     request = _request(method, draws, chains, warmup, progress)
     rng = generator(seed)
-    model, rows = build_model(formula, data, priors, weights, se=se, aliased=aliased)
-    request = _with_effects(request, effects, model)
-    sample = SAMPLERS[method](model, request, rng)
+    with one_thread():
+        model, rows = build_model(formula, data, priors, weights, se=se, aliased=aliased)
+        request = _with_effects(request, effects, model)
+        sample = SAMPLERS[method](model, request, rng)
     seconds = time.perf_counter() - started
     tree = to_tree(
         model,
