@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.answers.level_posterior import chance_highest, differences, level_mixtures, places
-from ranef.common.arguments import brief, is_number
+from ranef.common.arguments import brief, flag, number
 from ranef.errors import DataError, nearest
 from ranef.numerics import mixtures
 from ranef.posterior.summary import check_prob, effects_table, percent
@@ -81,10 +81,8 @@ def effects(
     if prob is None:
         return table
     rng, (low, high) = fit.stream(seed), check_prob(prob)
-    if threshold is not None and not (is_number(threshold) and np.isfinite(threshold)):
-        raise DataError(
-            f"threshold is {brief(threshold)}; a number in units of the effect is expected."
-        )
+    if threshold is not None:
+        threshold = number("threshold", threshold)
     posterior = fit.posterior_draws
     names = [n for n in places(posterior) if name in (None, n)]
     if compare is not None:
@@ -97,7 +95,7 @@ def effects(
     if threshold is not None:
         over = [mixtures.above(*mixture[n], float(threshold)) for n in names]
         table[f"P(> {threshold:g})"] = np.concatenate(over)
-    if highest:
+    if flag("highest", highest):
         counted = [chance_highest(posterior, n, rng) for n in names]
         table["P(highest)"] = np.concatenate(counted)
     return table

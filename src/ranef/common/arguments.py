@@ -21,6 +21,7 @@ __all__ = [
     "brief",
     "choice",
     "file_path",
+    "flag",
     "function",
     "generator",
     "is_name",
@@ -36,6 +37,9 @@ __all__ = [
 
 # Characters of a value that a message repeats; of longer ones it names the type.
 _LONGEST = 60
+
+# Draws, sweeps, simulations: more fit into no memory.
+_MOST = 10**9
 
 
 def brief(value: Any) -> str:
@@ -144,7 +148,23 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
     value = _plain(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise DataError(f"{name} is {brief(value)}; a whole number from {least} is expected.")
+    if value > _MOST:
+        raise DataError(f"{name} is {brief(value)}; at most {_MOST:,} are possible.")
     return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False, or raise.
+
+    Examples
+    --------
+    >>> flag("reml", True)
+    True
+    """
+    value = _plain(value)
+    if not isinstance(value, bool):
+        raise DataError(f"{name} is {brief(value)}; True or False is expected.")
+    return value
 
 
 def choice(name: str, value: Any, known: Iterable[str]) -> str:

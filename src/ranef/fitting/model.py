@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ranef.common.arguments import brief, generator, mapping, number, positive, whole_number
+from ranef.common.arguments import brief, flag, generator, mapping, number, positive, whole_number
 from ranef.errors import DataError, nearest
 from ranef.formula.parse import canonical_label
 from ranef.likelihood.posterior import MarginalPosterior
@@ -105,6 +105,7 @@ class MixedModel:
         DataError
             If a value is missing, unknown, negative, or no covariance matrix.
         """
+        reml = flag("reml", reml)
         mapping("values", values, "{'sigma': 1.0, '1|g': 0.5}")
         left = {canonical_label(str(k)): v for k, v in values.items()}
         parameters = self.inner.parameters

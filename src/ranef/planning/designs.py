@@ -260,6 +260,8 @@ def _truth(name: str, value: Any) -> Any:
 
 def _numbers(name: str, considered: Any) -> tuple[int, ...]:
     """Read the numbers of groups or replicates to consider."""
+    if isinstance(considered, np.ndarray):  # of no dimension it says that it can be gone through
+        considered = considered.tolist()
     several = isinstance(considered, Iterable) and not isinstance(considered, (str, bytes))
     values = list(considered) if several else [considered]
     if not values:

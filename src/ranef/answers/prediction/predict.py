@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ranef.answers.prediction.predictive import components, draw_rows, prepare, row_blocks
-from ranef.common.arguments import brief, choice, is_name, share
+from ranef.common.arguments import brief, choice, flag, is_name, share
 from ranef.common.figures import name_levels, panels, with_legend
 from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
@@ -306,7 +306,7 @@ def predict(
     streams = split_stream(rng, 2)
     summary = _summary(drawn, rows, interval, streams[0])
     joint = None
-    if draws:
+    if flag("draws", draws):
         effects, rest = split_stream(streams[1], 2)
         joint = draw_rows(prepare(drawn, rows, effects, draw=True), rows, rest)
     return Prediction(
