@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.common.arguments import brief
+from ranef.data.types import holds_numbers, infinite_values, plain_types
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     Returns
     -------
     frame : pandas.DataFrame
-        The used columns of the complete rows.
+        The used columns of the complete rows, in the types of `plain_types`.
     dropped : int
         Number of rows left out.
 
@@ -209,17 +210,15 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     """
     used = frame.loc[:, list(names)]
     for name in names:
-        values = used[name]
-        if values.dtype.kind == "f":
-            infinite = np.isinf(values.to_numpy(dtype=float, na_value=np.nan))
-            if infinite.any():
-                row = int(np.flatnonzero(infinite)[0]) + 1
-                raise DataError(
-                    f"Column {name!r} holds an infinite value (row {row}, {infinite.sum()} in "
-                    "all); correct it or mark it as missing.",
-                    column=name,
-                    row=row,
-                )
+        infinite = infinite_values(used[name])
+        if infinite.any():
+            row = int(np.flatnonzero(infinite)[0]) + 1
+            raise DataError(
+                f"Column {name!r} holds an infinite value (row {row}, {infinite.sum()} in "
+                "all); correct it or mark it as missing.",
+                column=name,
+                row=row,
+            )
     complete = used.notna().all(axis=1).to_numpy()
     dropped = int((~complete).sum())
     if dropped == len(used):
@@ -228,7 +227,7 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
         )
     if dropped:
         used = used.loc[complete]
-    return used, dropped
+    return plain_types(used), dropped
 
 
 def require_numbers(frame: pd.DataFrame, name: str) -> None:
@@ -238,7 +237,7 @@ def require_numbers(frame: pd.DataFrame, name: str) -> None:
     """
     values = frame[name]
     missing = values.isna()
-    if values.dtype.kind in "fiub" or missing.all():
+    if holds_numbers(values) or missing.all():
         return
     for row, value in enumerate(values, start=1):
         if missing.iloc[row - 1]:

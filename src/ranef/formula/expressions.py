@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.errors import FormulaError
+from ranef.errors import DataError, FormulaError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ranef.formula.parse import Formula
 
-__all__ = ["model_matrix", "parse_side", "variables"]
+__all__ = ["model_matrix", "parse_side", "refuse_dates", "variables"]
 
 
 def parse_side(side: str, formula: Formula, *, intercept: bool) -> Any:
@@ -57,10 +58,53 @@ def variables(parsed: Any, formula: Formula, frame: pd.DataFrame) -> set[str]:
     return names
 
 
+def refuse_dates(what: str, parsed: Any, formula: Formula, rows: pd.DataFrame) -> None:
+    """Refuse dates, times and complex numbers that would become a coefficient for each value.
+
+    `C()` around a date asks for just that, and `day.dt.dayofweek` computes a number of it.
+    """
+    from formulaic.parser.types import Factor
+
+    for factor in sorted({f for term in parsed for f in term.factors}, key=lambda f: str(f.expr)):
+        text = str(factor.expr)
+        names = {text} if factor.eval_method is Factor.EvalMethod.LOOKUP else set()
+        if factor.eval_method is Factor.EvalMethod.PYTHON:
+            tree, quoted = _tree(text, formula)
+            if any(isinstance(node, ast.Attribute) for node in ast.walk(tree)):
+                continue
+            names = _computed(tree, quoted)
+        for name in sorted(names & set(rows.columns)):
+            kind = _no_number(rows[name])
+            if kind:
+                raise DataError(
+                    f"{what} {name!r} holds {kind} values; numbers, text or categories are "
+                    "expected. Turn it into numbers first, e.g. days since a date, or write "
+                    f"C({name}) for a coefficient of each value.",
+                    column=name,
+                )
+
+
+def _no_number(values: pd.Series[Any]) -> str:
+    """Type of dates, times and complex numbers in a column; empty for what a formula can use."""
+    if values.dtype.kind in "mMc":
+        return str(values.dtype)
+    if values.dtype != object:
+        return ""
+    odd = (datetime.date, datetime.time, datetime.timedelta, complex)
+    found = [type(v).__name__ for v in values if isinstance(v, odd)]
+    return found[0] if found else ""
+
+
 def model_matrix(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Any:
-    """Evaluate formulaic terms; failures in the user's expressions become one line."""
+    """Evaluate formulaic terms; failures in the user's expressions become one line.
+
+    All that a formula computes passes here, for the data as for new rows, so here numbers become
+    float64: the square of an int8 would overflow, the sum of two truth values be one of them.
+    """
     from formulaic.errors import FormulaicError
 
+    terms = getattr(parsed, "formula", parsed)
+    rows = _as_floats(rows, terms, formula)
     try:
         # What a transform makes of a bad value (log of zero) is told by the finiteness checks.
         with np.errstate(all="ignore"):
@@ -70,8 +114,52 @@ def model_matrix(parsed: Any, formula: Formula, rows: pd.DataFrame) -> Any:
         raise FormulaError(f"Formula {formula.text!r}: {reason}", text=formula.text) from None
 
 
-def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
-    """Names that a Python expression uses as values, and as functions or modules."""
+def _as_floats(rows: pd.DataFrame, terms: Any, formula: Formula) -> pd.DataFrame:
+    """Turn numbers that are computed with into float64, and truth values inside expressions.
+
+    Whole numbers that stand bare in `C()` and nowhere else in the terms are labels and stay, as do
+    truth values under `&`.
+    """
+    from formulaic.parser.types import Factor
+
+    numbers: set[str] = set()
+    truths: set[str] = set()
+    kept: set[str] = set()
+    for factor in {f for term in terms for f in term.factors}:
+        text = str(factor.expr)
+        if factor.eval_method is Factor.EvalMethod.LOOKUP:
+            numbers.add(text)
+        elif factor.eval_method is Factor.EvalMethod.PYTHON:
+            tree, quoted = _tree(text, formula)
+            found = _computed(tree, quoted)
+            numbers |= found
+            logical = any(isinstance(n, (ast.BitAnd, ast.Invert)) for n in ast.walk(tree))
+            (kept if logical else truths).update(found)
+    out = rows.copy(deep=False)
+    for name in numbers & set(rows.columns):
+        kind = rows[name].dtype.kind
+        if kind in "iuf" or (kind == "b" and name in truths - kept):
+            out[name] = rows[name].astype(np.float64)
+    return out
+
+
+def _computed(tree: ast.Expression, quoted: dict[str, str]) -> set[str]:
+    """Columns that an expression computes with: all but what stands bare in `C()`."""
+    call, label = tree.body, None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "C":
+        label = call.args[0] if call.args else None
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n is not label]
+    return {quoted.get(n.id, n.id) for n in nodes} | _looked_up(tree)
+
+
+def _looked_up(tree: ast.Expression) -> set[str]:
+    """Columns that an expression names in `Q("…")`."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "Q"]
+    return {str(a.value) for call in calls for a in call.args if isinstance(a, ast.Constant)}
+
+
+def _tree(expression: str, formula: Formula) -> tuple[ast.Expression, dict[str, str]]:
+    """Parse a Python expression; give the columns behind its backticks by their stand-ins."""
     quoted: list[str] = []
 
     def alias(match: re.Match[str]) -> str:
@@ -86,7 +174,12 @@ def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
             "such as 'log(x)' is expected.",
             text=formula.text,
         ) from None
-    unquoted = {f"_quoted_{i}_": name for i, name in enumerate(quoted)}
+    return tree, {f"_quoted_{i}_": name for i, name in enumerate(quoted)}
+
+
+def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
+    """Names that a Python expression uses as values, and as functions or modules."""
+    tree, unquoted = _tree(expression, formula)
     nodes = list(ast.walk(tree))
     heads = {id(n.func) for n in nodes if isinstance(n, ast.Call)}
     heads |= {id(n.value) for n in nodes if isinstance(n, ast.Attribute)}
@@ -96,9 +189,7 @@ def _names_in(expression: str, formula: Formula) -> tuple[set[str], set[str]]:
         if isinstance(node, ast.Name):
             name = unquoted.get(node.id, node.id)
             (functions if id(node) in heads else values).add(name)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Q":
-            values |= {str(a.value) for a in node.args if isinstance(a, ast.Constant)}
-    return values, functions
+    return values | _looked_up(tree), functions
 
 
 def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import AliasedWarning, DataError, SingleRowWarning, warn
-from ranef.formula.expressions import model_matrix
+from ranef.formula.expressions import model_matrix, refuse_dates
 from ranef.numerics.linear_dependence import aliased_columns
 
 if TYPE_CHECKING:
@@ -107,13 +107,7 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> tuple[Ar
             "or leave the intercept out with '0 +'.",
             column="Intercept",
         )
-    for name in sorted({str(f.expr) for term in parsed for f in term.factors} & set(rows.columns)):
-        if rows[name].dtype.kind in "mMc":
-            raise DataError(
-                f"Fixed effect {name!r} holds {rows[name].dtype} values; numbers, text or "
-                "categories are expected. Turn it into numbers first, e.g. days since a date.",
-                column=name,
-            )
+    refuse_dates("Fixed effect", parsed, formula, rows)
     matrix = model_matrix(parsed, formula, rows)
     X = np.ascontiguousarray(matrix.to_numpy(dtype=float))
     if not np.isfinite(X).all():

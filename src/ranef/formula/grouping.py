@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import DataError, FormulaError
-from ranef.formula.expressions import model_matrix
+from ranef.formula.expressions import model_matrix, refuse_dates
 from ranef.numerics.linear_dependence import aliased_columns
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def group_columns(
     slopes: list[Array] = []
     groups: list[GroupColumns] = []
     for part, term in zip(parsed, formula.groups, strict=True):
+        refuse_dates("Group slope", part, formula, frame)
         matrix = model_matrix(part, formula, frame)
         values = matrix.to_numpy(dtype=float)
         if values.shape[1] == 0:

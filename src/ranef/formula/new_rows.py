@@ -271,6 +271,8 @@ def _as_fitted(new: pd.Series[Any], fitted: ColumnType) -> pd.Series[Any]:
     name, known = str(new.name), fitted.values
     if fitted.number:
         require_numbers(new.to_frame(name), name)
+        if fitted.kind != "f" and new.dtype.kind in "iu":
+            return new
         return pd.Series(new.to_numpy(dtype=float), index=new.index, name=name)
     codes, found = pd.factorize(new)
     written = level_names(found)
