@@ -10,6 +10,7 @@ import numpy as np
 
 from ranef.errors import AliasedWarning, DataError, SingleRowWarning, warn
 from ranef.formula.expressions import model_matrix, refuse_dates
+from ranef.formula.row_by_row import check_row_by_row
 from ranef.numerics.linear_dependence import aliased_columns
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> tuple[Ar
 
     Raises
     ------
-    DataError
-        If a column is not finite, holds dates, has a single level or a name already taken.
+    FormulaError, DataError
+        If a term takes a row's value from other rows; if a column is not finite, holds dates, has
+        a single level or a name already taken.
 
     Warns
     -----
@@ -116,6 +118,7 @@ def fixed_effects(parsed: Any, formula: Formula, rows: pd.DataFrame) -> tuple[Ar
             f"Fixed-effect column {matrix.columns[column]!r} is not finite in some row; correct "
             "the values or leave them empty."
         )
+    check_row_by_row(matrix, formula, rows)
     names = [re.sub(r"\[T\.", "[", str(c)) for c in matrix.columns]
     terms: list[FixedTerm] = []
     for term, part in matrix.model_spec.term_slices.items():

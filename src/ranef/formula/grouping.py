@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.errors import DataError, FormulaError
 from ranef.formula.expressions import model_matrix, refuse_dates
+from ranef.formula.row_by_row import check_row_by_row
 from ranef.numerics.linear_dependence import aliased_columns
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def group_columns(
     Raises
     ------
     FormulaError, DataError
-        If a term has no column, lets an effect vary twice, is not finite, or holds columns whose
-        effects only a sum of is seen in the data.
+        If a term has no column, lets an effect vary twice, takes a row's value from other rows, is
+        not finite, or holds columns whose effects only a sum of is seen in the data.
     """
     where = {factor.name: i for i, factor in enumerate(factors)}
     slopes: list[Array] = []
@@ -165,6 +166,7 @@ def group_columns(
             )
         if not np.isfinite(values).all():
             raise DataError(f"Group term ({term.label}) is not finite in some row.")
+        check_row_by_row(matrix, formula, frame)
         columns, names = [], []
         for j, raw in enumerate(map(str, matrix.columns)):
             column = np.ascontiguousarray(values[:, j])

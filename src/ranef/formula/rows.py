@@ -14,6 +14,7 @@ from ranef.formula.expressions import model_matrix, parse_side, variables
 from ranef.formula.fixed_effects import drop_aliased, fixed_effects, tidy
 from ranef.formula.grouping import group_columns, grouping_factors
 from ranef.formula.nesting import check_nesting
+from ranef.formula.row_by_row import check_row_by_row
 from ranef.formula.spec import DesignSpec, column_type
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def _check_response_once(formula: Formula, right: list[Any]) -> None:
 
 def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:
     """Evaluate the left-hand side to one finite numeric column."""
-    y, _ = _one_column(parsed, formula, frame, "the left-hand side", "one response")
+    matrix = _one_column(parsed, formula, frame, "the left-hand side", "one response")
+    y = _values(matrix)
     if not np.isfinite(y).all():
         row = int(np.flatnonzero(~np.isfinite(y))[0]) + 1
         raise DataError(
@@ -257,20 +259,21 @@ def _offset(
     if not parsed:
         return None, ()
     total = np.zeros(len(frame))
-    specs = []
+    matrices = []
     for part, text in zip(parsed, formula.offsets, strict=True):
-        values, spec = _one_column(part, formula, frame, f"offset({text})", "one")
-        total += values
-        specs.append(spec)
+        matrices.append(_one_column(part, formula, frame, f"offset({text})", "one"))
+        total += _values(matrices[-1])
     if not np.isfinite(total).all():
         raise DataError(f"The offset of {formula.text!r} is not finite in some row.")
-    return total, tuple(specs)
+    for matrix in matrices:
+        check_row_by_row(matrix, formula, frame)
+    return total, tuple(matrix.model_spec for matrix in matrices)
 
 
 def _one_column(
     parsed: Any, formula: Formula, frame: pd.DataFrame, what: str, expected: str
-) -> tuple[Array, Any]:
-    """Evaluate what should give one column; give how it is made too."""
+) -> Any:
+    """Evaluate what should give one column, with the record of how."""
     matrix = model_matrix(parsed, formula, frame)
     if matrix.shape[1] != 1:
         raise FormulaError(
@@ -278,7 +281,12 @@ def _one_column(
             "expected.",
             text=formula.text,
         )
-    return np.ascontiguousarray(matrix.to_numpy(dtype=float)[:, 0]), matrix.model_spec
+    return matrix
+
+
+def _values(matrix: Any) -> Array:
+    """The numbers of a matrix with one column."""
+    return np.ascontiguousarray(matrix.to_numpy(dtype=float)[:, 0])
 
 
 def _positive(values: pd.Series[Any], what: str) -> Array:
