@@ -15,6 +15,7 @@ __all__ = [
     "CalibrationError",
     "DataError",
     "FormulaError",
+    "FormulaWarning",
     "IdentifiabilityError",
     "IdentifiabilityWarning",
     "ImproperPosteriorError",
@@ -86,6 +87,10 @@ class IdentifiabilityWarning(UserWarning):
 
 class AliasedWarning(UserWarning):
     """Fixed-effect columns that are combinations of others were left out, as was asked for."""
+
+
+class FormulaWarning(UserWarning):
+    """A formula can be read, but hardly means what is written."""
 
 
 class MissingRowsWarning(UserWarning):

@@ -233,6 +233,7 @@ def test_group_term_that_stands_twice_is_refused(text, twice):
     assert caught.value.text == text
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.FormulaWarning")
 @given(st.text("yxg1 0+-~|()`'{}:*/,.\n", max_size=25))
 def test_any_text_gives_a_formula_or_a_formula_error(text):
     made, phrase = None, ""

@@ -486,6 +486,7 @@ def test_grouping_column_may_be_a_fixed_effect_too():
 TOKENS = [*"yxzfg01+-*:()`'/,.[]@% ~^", "log(", "I(", "poly(", "C(", "np.", "`a.b`", "x)", " + "]
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.FormulaWarning")
 @given(st.lists(st.sampled_from(TOKENS), max_size=8).map("".join))
 @example("log(x)y").via("Python that does not parse")
 @example("I(1)")
@@ -504,6 +505,7 @@ def test_any_fixed_part_gives_columns_or_an_error_of_ranef(text):
     )
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.FormulaWarning")
 @given(st.lists(st.sampled_from(TOKENS), max_size=6).map("".join))
 @example("I(1)")
 @example("I(None)")

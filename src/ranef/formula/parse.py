@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ranef.errors import FormulaError
+from ranef.errors import FormulaError, FormulaWarning, warn
+from ranef.formula.powers import bare_powers, python_powers
 
 __all__ = ["Formula", "GroupTerm", "canonical_label", "parse_formula"]
 
@@ -83,7 +84,8 @@ def canonical_label(label: str) -> str:
     >>> canonical_label("1 + Days | Subject"), canonical_label("0 + x|g"), canonical_label("1|b:a")
     ('Days|Subject', '0+x|g', '1|a:b')
     """
-    left, bar, right = label.replace(" ", "").replace("`", "").partition("|")
+    plain = label.replace(" ", "").replace("`", "").replace("^", "**")
+    left, bar, right = plain.partition("|")
     if right.startswith("|"):
         bar, right = "||", right[1:]
     if left.startswith("1+"):
@@ -109,6 +111,11 @@ def parse_formula(text: str) -> Formula:
     FormulaError
         With the position of what cannot be read. Braces are refused, because formulaic would
         run them as Python; so is bare arithmetic before `~`, which it would not compute.
+
+    Warns
+    -----
+    FormulaWarning
+        Of `x^2` or `x**2` outside a call, which is `x`, as in R. Inside calls both mean powers.
 
     Examples
     --------
@@ -139,9 +146,10 @@ def parse_formula(text: str) -> Formula:
         elif body.startswith("offset(") and body.endswith(")"):
             if sign == "-":
                 raise _fail(text, at, "an offset cannot be subtracted; write offset(-x).")
-            offsets.append(body[len("offset(") : -1].strip())
+            offsets.append(_powers(body[len("offset(") : -1].strip(), inside=True))
         else:
-            fixed.append(f"{sign or '+'} {body}")
+            fixed.append(f"{sign or '+'} {_powers(body)}")
+    _warn_of_powers(text, [*fixed, *(g.expression for g in groups)])
     labels = [canonical_label(g.label) for g in groups]
     for i, label in enumerate(labels):
         if label in labels[:i]:
@@ -149,8 +157,29 @@ def parse_formula(text: str) -> Formula:
                 f"Formula {text!r} has the group term ({groups[i].label}) twice.", text=text
             )
     return Formula(
-        text.strip(), response, _join_fixed(fixed), tuple(groups), tuple(offsets), tuple(nested)
+        text.strip(),
+        _powers(response),
+        _join_fixed(fixed),
+        tuple(groups),
+        tuple(offsets),
+        tuple(nested),
     )
+
+
+def _powers(text: str, *, inside: bool = False) -> str:
+    """Write powers inside calls as Python does."""
+    return python_powers(text, _outside_quotes(text), inside=inside)
+
+
+def _warn_of_powers(text: str, parts: list[str]) -> None:
+    """Warn of powers that leave a column as it is."""
+    found = [power for part in parts for power in bare_powers(part, _outside_quotes(part))]
+    for base, exponent in dict.fromkeys(found):
+        warn(
+            f"Formula {text!r}: a power outside a call crosses terms, as in R, so that of {base!r} "
+            f"is {base!r} itself; write I({base}**{exponent}) for the power.",
+            FormulaWarning,
+        )
 
 
 def _fail(text: str, position: int, problem: str) -> FormulaError:
@@ -279,7 +308,7 @@ def _group_terms(text: str, position: int, inside: str) -> list[GroupTerm]:
     expression, right = inside[: bars[0]].strip(), inside[bars[-1] + 1 :]
     if not expression or not right.strip():
         raise _fail(text, position, "a group term needs both sides of '|', e.g. '(1|g)'.")
-    expression = " ".join(expression.split())
+    expression = _powers(" ".join(expression.split()))
     where = position + 1 + bars[-1] + 1
     levels = [_interaction(text, where, part) for part in _cut(right, "/")]
     return [
