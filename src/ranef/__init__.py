@@ -27,6 +27,7 @@ _HOMES = {
     "PriorError": "errors",
     "RanefError": "errors",
     "ReliabilityWarning": "errors",
+    "SimilarLabelsWarning": "errors",
     "SingleRowWarning": "errors",
     "bayes_factor": "fitting.compare",
     "compare": "fitting.compare",
@@ -71,6 +72,7 @@ __all__ = [
     "RanefError",
     "ReliabilityWarning",
     "Sensitivity",
+    "SimilarLabelsWarning",
     "SingleRowWarning",
     "__version__",
     "article",
@@ -114,6 +116,7 @@ if TYPE_CHECKING:
         PriorError,
         RanefError,
         ReliabilityWarning,
+        SimilarLabelsWarning,
         SingleRowWarning,
     )
     from ranef.fitting.compare import BayesFactor, bayes_factor, compare

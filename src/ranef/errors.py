@@ -24,6 +24,7 @@ __all__ = [
     "PriorError",
     "RanefError",
     "ReliabilityWarning",
+    "SimilarLabelsWarning",
     "SingleRowWarning",
     "nearest",
     "warn",
@@ -99,6 +100,10 @@ class MissingRowsWarning(UserWarning):
 
 class NestingWarning(UserWarning):
     """A grouping factor's labels start anew in each level of another, as if it were nested."""
+
+
+class SimilarLabelsWarning(UserWarning):
+    """Two levels of a factor differ by case or spaces only."""
 
 
 class SingleRowWarning(UserWarning):

@@ -443,6 +443,7 @@ def test_factor_with_a_single_level_is_refused_not_left_out(f):
     assert "Fixed effect 'f' has a single level in the 12 complete rows" in message
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.SimilarLabelsWarning")
 @pytest.mark.parametrize(
     "levels",
     [["a]1", "a]2", "a]3"], ["(0, 1]", "[2, 3)", "b:c"], ["", " ", "f[a]"], ["T.x", "U.x", "V.x"]],

@@ -9,6 +9,7 @@ import numpy as np
 
 from ranef.errors import DataError, FormulaError
 from ranef.formula.expressions import model_matrix, refuse_dates
+from ranef.formula.labels import level_names
 from ranef.formula.row_by_row import check_row_by_row
 from ranef.numerics.linear_dependence import aliased_columns
 
@@ -24,7 +25,7 @@ __all__ = [
     "group_codes",
     "group_columns",
     "grouping_factors",
-    "level_names",
+    "refuse_decimals",
 ]
 
 
@@ -264,7 +265,7 @@ def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
         values = values.cat.remove_unused_categories()
         codes, uniques = values.cat.codes.to_numpy(), values.cat.categories
     else:
-        _refuse_decimals(values)
+        refuse_decimals(values)
         try:
             codes, uniques = pd.factorize(values, sort=True)
         except TypeError:
@@ -280,7 +281,7 @@ def group_codes(values: pd.Series[Any]) -> tuple[IntArray, tuple[str, ...]]:
     return np.asarray(codes, dtype=np.intp), names
 
 
-def _refuse_decimals(values: pd.Series[Any]) -> None:
+def refuse_decimals(values: pd.Series[Any]) -> None:
     """Refuse numbers with decimals as labels: they are measurements, or labels read as numbers."""
     if values.dtype.kind != "f":
         return
@@ -296,11 +297,3 @@ def _refuse_decimals(values: pd.Series[Any]) -> None:
             column=name,
             levels=len(np.unique(numbers)),
         )
-
-
-def level_names(levels: Any) -> tuple[str, ...]:
-    """Write level names; whole numbers stored as floats lose their '.0'."""
-    values = np.asarray(levels)
-    if values.dtype.kind == "f" and np.all(values == np.floor(values)):
-        return tuple(str(int(v)) for v in values)
-    return tuple(str(v) for v in levels)

@@ -12,7 +12,8 @@ import numpy as np
 from ranef.data.tables import drop_missing, read_table, require_column, require_numbers
 from ranef.errors import DataError
 from ranef.formula.expressions import model_matrix
-from ranef.formula.grouping import group_codes, level_names
+from ranef.formula.grouping import refuse_decimals
+from ranef.formula.labels import level_names, refuse_similar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -312,16 +313,27 @@ def _codes(factor: Factor, frame: pd.DataFrame) -> tuple[IntArray, tuple[str, ..
     """Level of each new row, by the labels of the columns behind the factor; new levels' names."""
     number = {label: k for k, label in enumerate(zip(*factor.labels, strict=True))}
     seen = len(number)
-    wanted = list(zip(*(_labels(frame[name]) for name in factor.columns), strict=True))
+    columns = [
+        _labels(frame[name], set(known))
+        for name, known in zip(factor.columns, factor.labels, strict=True)
+    ]
+    wanted = list(zip(*columns, strict=True))
     unseen = sorted(set(wanted) - set(number))
     number |= {label: seen + k for k, label in enumerate(unseen)}
     codes = np.array([number[label] for label in wanted], dtype=np.intp)
     return codes, tuple(":".join(label) for label in unseen)
 
 
-def _labels(values: pd.Series[Any]) -> Any:
-    """Write every value as the text that names its level."""
-    codes, names = group_codes(values)
+def _labels(values: pd.Series[Any], known: set[str]) -> Any:
+    """Write every value as the text that names its level; refuse what is nearly a known one."""
+    import pandas as pd
+
+    codes, found = pd.factorize(values)
+    names = level_names(found)
+    unknown = [name for name in names if name not in known]
+    refuse_similar(str(values.name), unknown, known)
+    if unknown:
+        refuse_decimals(values)
     return np.array(names, dtype=object)[codes]
 
 

@@ -13,6 +13,7 @@ from ranef.errors import DataError, FormulaError, MissingRowsWarning, warn
 from ranef.formula.expressions import model_matrix, parse_side, variables
 from ranef.formula.fixed_effects import drop_aliased, fixed_effects, tidy
 from ranef.formula.grouping import group_columns, grouping_factors
+from ranef.formula.labels import level_names, warn_similar
 from ranef.formula.nesting import check_nesting
 from ranef.formula.row_by_row import check_row_by_row
 from ranef.formula.spec import DesignSpec, column_type
@@ -122,6 +123,8 @@ def evaluate(
         With the number of rows that were left out.
     AliasedWarning
         With the columns that were left out.
+    SimilarLabelsWarning
+        With levels that differ by case or spaces only.
     SingleRowWarning, NestingWarning
         See `ranef.formula.nesting`.
 
@@ -174,6 +177,9 @@ def evaluate(
             f"{dropped} of {len(frame)} rows have missing values and are left out.",
             MissingRowsWarning,
         )
+    for name in dict.fromkeys([*sorted(in_fixed | in_groups), *factor_names]):
+        if complete[name].dtype.kind not in "iufbmM":
+            warn_similar(name, level_names(complete[name].unique()))
     y = _response(left, formula, complete)
     tidied = tidy(complete, in_fixed | in_groups)
     X, fixed = fixed_effects(right, formula, tidied)

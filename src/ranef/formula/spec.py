@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ranef.formula.fixed_effects import FixedEffects, FixedTerm
-from ranef.formula.grouping import Factor, GroupColumns, level_names
+from ranef.formula.grouping import Factor, GroupColumns
+from ranef.formula.labels import level_names
 from ranef.formula.parse import parse_formula
 
 if TYPE_CHECKING:

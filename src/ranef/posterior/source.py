@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.errors import DataError
+from ranef.formula.grouping import group_codes
+from ranef.formula.labels import level_name
 from ranef.mixed_model.model import build_model
 from ranef.priors import parse_prior
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     import xarray as xr
 
     from ranef.formula.rows import Rows
@@ -55,10 +58,9 @@ def rows_of(rows: Rows) -> xr.Dataset:
     -------
     xarray.Dataset
         One variable per column, `c0`, `c1`, …, whose attribute `column` is its name (a table's
-        names may hold what NetCDF forbids) and whose attribute `categories` keeps the order of a
-        categorical's levels; and `index`, where the table's is of whole numbers.
+        names may hold what NetCDF forbids) and whose attributes `categories` and `kind` say what
+        NetCDF has no type for; and `index`, where the table's is of whole numbers.
     """
-    import pandas as pd
     import xarray as xr
 
     variables: dict[str, Any] = {}
@@ -66,19 +68,8 @@ def rows_of(rows: Rows) -> xr.Dataset:
     if frame.index.dtype.kind in "iu" and frame.index.nlevels == 1:
         variables["index"] = ("__obs__", frame.index.to_numpy(), {})
     for k, name in enumerate(frame.columns):
-        values = frame[name]
-        attributes = {"column": str(name)}
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            attributes["categories"] = json.dumps([str(c) for c in values.cat.categories])
-            array = np.asarray(values.astype(str), dtype=str)
-        elif values.dtype.kind in "iuf":
-            array = values.to_numpy()
-        elif values.dtype.kind == "b":
-            attributes["kind"] = "bool"
-            array = values.to_numpy(dtype=np.int8)
-        else:
-            array = np.asarray(values.astype(str), dtype=str)
-        variables[f"c{k}"] = ("__obs__", array, attributes)
+        array, attributes = _written(frame[name])
+        variables[f"c{k}"] = ("__obs__", array, {"column": str(name), **attributes})
     return xr.Dataset(variables)
 
 
@@ -112,14 +103,7 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
     for key, variable in rows.data_vars.items():
         if key == "index":
             continue
-        values = pd.Series(variable.to_numpy())
-        if variable.dtype.kind not in "iuf":
-            values = values.astype(str)
-        if "categories" in variable.attrs:
-            values = pd.Series(pd.Categorical(values, json.loads(variable.attrs["categories"])))
-        if variable.attrs.get("kind") == "bool":
-            values = values.astype(bool)
-        columns[variable.attrs["column"]] = values
+        columns[variable.attrs["column"]] = _restored(variable)
     priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
     index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
     with warnings.catch_warnings():
@@ -134,3 +118,49 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
                 aliased="drop",
             )
         )
+
+
+def _written(values: pd.Series[Any]) -> tuple[Any, dict[str, str]]:
+    """Write a column as an array that NetCDF can hold, and what makes it the same column again.
+
+    Levels keep their values and their order: a fit that is loaded numbers its groups by them.
+    """
+    import pandas as pd
+
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        levels = [_plain_level(v) for v in values.cat.categories]
+        return values.cat.codes.to_numpy(dtype=np.int64), {"categories": json.dumps(levels)}
+    if values.dtype.kind in "iuf":
+        return values.to_numpy(), {}
+    if values.dtype.kind == "b":
+        return values.to_numpy(dtype=np.int8), {"kind": "bool"}
+    if values.dtype.kind == "M" and getattr(values.dtype, "tz", None) is None:
+        return np.array([v.isoformat() for v in values], dtype=str), {"kind": "datetime"}
+    if pd.api.types.is_string_dtype(values.dtype) and all(isinstance(v, str) for v in values):
+        return np.asarray(values.astype(str), dtype=str), {}
+    codes, names = group_codes(values)
+    return np.asarray(codes, dtype=np.int64), {"categories": json.dumps(list(names))}
+
+
+def _plain_level(value: Any) -> Any:
+    """A category as JSON can hold it: numbers stay numbers."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (bool, int, float, str)) else level_name(value)
+
+
+def _restored(variable: xr.DataArray) -> pd.Series[Any]:
+    """Make the column again that `_written` wrote."""
+    import pandas as pd
+
+    values = pd.Series(variable.to_numpy())
+    if variable.dtype.kind not in "iuf":
+        values = values.astype(str)
+    if "categories" in variable.attrs:
+        levels = json.loads(variable.attrs["categories"])
+        return pd.Series(pd.Categorical.from_codes(values.to_numpy(), levels))
+    if variable.attrs.get("kind") == "bool":
+        return values.astype(bool)
+    if variable.attrs.get("kind") == "datetime":
+        return pd.to_datetime(values, format="ISO8601")
+    return values
