@@ -235,16 +235,22 @@ def test_numbers_under_C_are_levels():
     assert (abs(gap) < 4 * error).all()
 
 
-@pytest.mark.filterwarnings("ignore::ranef.errors.AliasedWarning")
-def test_means_that_the_data_do_not_tell_are_refused():
+@pytest.mark.filterwarnings("ignore:Fixed-effect column:ranef.errors.AliasedWarning")
+def test_means_that_the_data_do_not_tell_are_left_out_by_name():
     rng = np.random.default_rng(1)
     f, h = np.repeat(["a", "b"], 40), np.tile(["u", "v", "w", "w"], 20)
     keep = ~((f == "b") & (h == "w"))
     data = {"y": rng.normal(size=keep.sum()), "f": f[keep], "h": h[keep]}
     data["g"] = np.arange(keep.sum()) % 7
     fit = rf.fit("y ~ f * h + (1|g)", data, aliased="drop", seed=1)
-    with pytest.raises(rf.DataError, match="cannot be told from the data"):
-        fit.marginal_means("f")
+    with pytest.warns(rf.AliasedWarning, match="do not tell 1 of 2 means, 'b', which are left out"):
+        assert fit.marginal_means("f").labels == ("a",)
+    with pytest.warns(rf.AliasedWarning, match="do not tell 1 of 6 means, 'b, w'"):
+        cells = fit.marginal_means(["f", "h"])
+    assert cells.labels == ("a, u", "a, v", "a, w", "b, u", "b, v")
+    for label, mean in cells.table()["mean"].items():
+        own = [f"{a}, {b}" == label for a, b in zip(data["f"], data["h"], strict=True)]
+        assert abs(mean - data["y"][own].mean()) < 0.5
     assert fit.marginal_means("f", at={"h": "v"}).labels == ("a", "b")
 
 

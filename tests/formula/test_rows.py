@@ -202,7 +202,7 @@ def test_response_is_the_column_or_what_is_computed_of_it(text, expected):
         ("y ~ a.c + (1|g)", "a.c", "Did you mean 'a.b'?"),
         ("log(yy) ~ x + (1|g)", "yy", "Did you mean 'y'?"),
         ("y ~ temperature + (1|g)", "temperature", "Known names: 'y', 'x', 'z', 'f'"),
-        ("y ~ sqrt(x) + (1|g)", "sqrt", "Known names: 'y', 'x', 'z', 'f'"),
+        ("y ~ sqrtt(x) + (1|g)", "sqrtt", "Known names: 'y', 'x', 'z', 'f'"),
         ("y ~ foo.bar(x) + (1|g)", "foo", "Known names: 'y', 'x'"),
     ],
 )

@@ -241,7 +241,7 @@ def test_measurements_are_no_grouping_factor():
 def test_levels_of_fixed_factors_in_one_row_are_told():
     data = groups().assign(f=["a", "b", "c", "c"] * 10)
     assert phrase("y ~ f + (1|g)", data) == []
-    for name, row in (("z", 5), ("A", 5)):  # another level, the first level
+    for name, row in (("z", 5), ("0", 5)):  # another level, the first level
         frame = data.assign(f=data["f"].where(data.index != row, name))
         for formula in ("y ~ f + (1|g)", "y ~ 0 + f + (1|g)", "y ~ C(f) + (1|g)"):
             ((category, message),) = phrase(formula, frame)

@@ -14,7 +14,8 @@ from ranef.answers.reference_grid import FixedPart, hold
 from ranef.common import budget
 from ranef.common.arguments import brief, is_number, mapping, names_list, number
 from ranef.common.figures import interval_figure
-from ranef.errors import DataError, nearest
+from ranef.errors import AliasedWarning, DataError, nearest, warn
+from ranef.formula.labels import level_names
 from ranef.posterior.draws import read_coefficients
 from ranef.posterior.summary import check_prob, describe, format_rows
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from ranef.common.array_types import Array
     from ranef.formula.fixed_effects import FixedTerm
@@ -253,15 +255,42 @@ def marginal_means(
             grid[name] = pd.Series([base[name].iloc[0]] * size, dtype=base[name].dtype)
         else:
             grid[name] = float(rows[name].to_numpy(dtype=float).mean())
-    X = fixed.encode(grid)
+    X, lost = fixed.encode(grid)
     count = int(np.prod([len(levels[n]) for n in wanted]))
     weights = X.reshape(count, size // count, -1).mean(axis=1)
-    labels = tuple(", ".join(map(str, cell)) for cell in product(*(levels[n] for n in wanted)))
+    named = [", ".join(level_names(cell)) for cell in product(*(levels[n] for n in wanted))]
+    known = np.asarray(~lost.reshape(count, -1).any(axis=1))
+    _warn_of_lost(named, known, source.model.spec.fixed.aliased)
+    labels, weights = tuple(n for n, k in zip(named, known, strict=True) if k), weights[known]
     offset = source.rows.offset
-    constant = np.full(count, 0.0 if offset is None else float(offset.mean()))
+    constant = np.full(len(labels), 0.0 if offset is None else float(offset.mean()))
     beta = read_coefficients(fit.draws, source.model)
     title, response = ", ".join(wanted), source.model.spec.formula.response_name
     return Combinations(labels, weights, constant, beta, prob, title, response)
+
+
+def _warn_of_lost(named: Sequence[str], known: NDArray[np.bool_], aliased: Sequence[str]) -> None:
+    """Name the means that rest on combinations of levels without rows; refuse if all do."""
+    lost = [name for name, k in zip(named, known, strict=True) if not k]
+    if not lost:
+        return
+    why = (
+        f"they rest on combinations of levels without rows, because of which {', '.join(aliased)} "
+        "had to be left out of the model"
+    )
+    if len(lost) == len(named):
+        raise DataError(
+            f"The data tell none of the {len(named)} means: {why}. Leave the interaction out, or "
+            "hold the other factor at a level with at=."
+        )
+    shown = ", ".join(map(repr, lost[:4])) + (
+        "" if len(lost) <= 4 else f" and {len(lost) - 4} more"
+    )
+    warn(
+        f"The data do not tell {len(lost)} of {len(named)} means, {shown}, which are left out: "
+        f"{why}.",
+        AliasedWarning,
+    )
 
 
 def coefficient_names(model: ModelSpec) -> dict[str, int]:

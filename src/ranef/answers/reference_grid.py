@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    from numpy.typing import NDArray
 
     from ranef.common.array_types import Array
     from ranef.posterior.source import Source
@@ -98,29 +99,26 @@ class FixedPart:
                 inner = parse_side(expression, spec.formula, intercept=False)
                 self.categorical |= variables(inner, spec.formula, frame)
 
-    def encode(self, frame: pd.DataFrame) -> Array:
-        """Fixed-effect columns of new rows, shape (m, p).
+    def encode(self, frame: pd.DataFrame) -> tuple[Array, NDArray[np.bool_]]:
+        """Fixed-effect columns of new rows, and in which of them the data do not tell the mean.
 
         Parameters
         ----------
         frame
             The columns in `used`, with the types of `rows`.
 
-        Raises
-        ------
-        DataError
-            If columns were left out as aliased and the data do not tell the new rows' means.
+        Returns
+        -------
+        X : numpy.ndarray
+            Shape (m, p).
+        lost : numpy.ndarray
+            Where columns that were left out as aliased are no combination of the others, shape
+            (m,).
         """
         fixed = self._spec.fixed
         whole = encode(fixed.spec, self._spec, frame)
         lost = undetermined(self._spec, whole).any(axis=1)
-        if lost.any():
-            raise DataError(
-                f"{int(lost.sum())} of {len(whole)} combinations of levels cannot be told from the "
-                f"data, because {', '.join(fixed.aliased)} had to be left out; leave the "
-                "interaction out, or ask for a contrast of coefficients instead."
-            )
-        return np.ascontiguousarray(whole[:, list(fixed.kept)])
+        return np.ascontiguousarray(whole[:, list(fixed.kept)]), np.asarray(lost)
 
 
 def group_squares(source: Source, at: Mapping[str, Any]) -> tuple[Array, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -51,8 +52,9 @@ def brief(value: Any) -> str:
     ("'95%'", 'None', 'a builtin_function_or_method', 'a list')
     """
     if isinstance(value, str):
-        return repr(value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
-    text = repr(_plain(value))
+        # NumPy's text is text: np.str_('a') would stand in the message.
+        return repr(str(value) if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
+    text = re.sub(r"np\.\w+\(('[^']*'|[^()']*)\)", r"\1", repr(_plain(value)))
     # Reprs such as <function f at 0x7f…> tell nothing.
     fits = len(text) <= _LONGEST and "\n" not in text and not text.startswith("<")
     return text if fits else f"a {type(value).__name__}"
@@ -131,9 +133,10 @@ def share(name: str, value: Any, example: float = 0.95) -> float:
     """
     value = _plain(value)
     if not (is_number(value) and 0 < value < 1):
-        raise DataError(
-            f"{name} is {brief(value)}; a number between 0 and 1 is expected, e.g. {example:g}."
-        )
+        hint = f"e.g. {example:g}"
+        if is_number(value) and 1 < value < 100:
+            hint = f"{value / 100:g} for {value:g}%"
+        raise DataError(f"{name} is {brief(value)}; a number between 0 and 1 is expected, {hint}.")
     return float(value)
 
 

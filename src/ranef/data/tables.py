@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef.common.arguments import brief
+from ranef.data.files import read_file
 from ranef.data.types import holds_numbers, infinite_values, plain_types
 from ranef.errors import DataError, nearest
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_column", "drop_missing", "read_table", "require_column", "require_numbers"]
 
-# What R, pandas and spreadsheets write for a missing value.
-_MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", ".")
+# A number whose decimals stand after a comma, as spreadsheets write it in much of Europe.
+_COMMA = re.compile(r"-?\d{1,3}(\.?\d{3})*,\d+|-?\d+,\d+")
 
 
 def read_table(data: Any) -> pd.DataFrame:
@@ -51,46 +52,10 @@ def read_table(data: Any) -> pd.DataFrame:
     (2, 2)
     """
     if isinstance(data, (str, os.PathLike)):
-        return _read_file(Path(data))
+        return read_file(Path(data))
     if isinstance(data, Mapping):
         return _from_mapping(data)
     return _from_frame(data)
-
-
-def _read_file(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file through DuckDB, with types from all rows."""
-    if not os.path.exists(path):  # noqa: PTH110, Path.exists raises where a name is too long
-        siblings = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
-        close = nearest(path.name, siblings) if siblings else ""
-        hint = close if close.startswith("Did") else "Check the path."
-        raise DataError(f"File '{path}' does not exist. {hint}", path=str(path))
-    if path.is_dir():
-        raise DataError(f"'{path}' is a folder; a CSV or Parquet file was expected.")
-    if path.stat().st_size == 0:
-        raise DataError(f"File '{path}' is empty; a header line and rows were expected.")
-    import duckdb
-
-    # DuckDB takes the path for a pattern, in which `data[1].csv` would find `data1.csv`.
-    literal = re.sub(r"([*?\[])", r"[\1]", str(path))
-    connection = duckdb.connect()
-    try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            relation = connection.read_parquet(literal)
-        else:
-            relation = connection.read_csv(
-                literal, header=True, sample_size=-1, na_values=list(_MISSING)
-            )
-        frame: pd.DataFrame = relation.df()
-    except (duckdb.Error, UnicodeDecodeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"File '{path}' cannot be read as CSV or Parquet: {first}", path=str(path)
-        ) from None
-    finally:
-        connection.close()
-    if frame.shape[0] == 0:
-        raise DataError(f"File '{path}' has a header but no rows.", path=str(path))
-    return frame
 
 
 def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
@@ -127,6 +92,11 @@ def _from_frame(data: Any) -> pd.DataFrame:
         reason = " ".join(str(error).split())
         raise DataError(f"The table has columns of the same name; rename. {reason}.") from None
     except TypeError:
+        if type(data).__name__ == "DuckDBPyConnection":
+            raise DataError(
+                "A DuckDB connection is no table; pass connection.table('name') or "
+                "connection.sql('SELECT …')."
+            ) from None
         raise DataError(
             f"A {type(data).__name__} is no table; expected a dataframe, a mapping of columns, "
             "or the path of a CSV or Parquet file."
@@ -245,9 +215,14 @@ def require_numbers(frame: pd.DataFrame, name: str) -> None:
         try:
             float(value)
         except (TypeError, ValueError):
+            comma = isinstance(value, str) and _COMMA.fullmatch(value.strip())
+            advice = (
+                "if that is a decimal comma, pass pandas.read_csv(…, sep=';', decimal=',')."
+                if comma
+                else "correct it or leave the field empty."
+            )
             raise DataError(
-                f"Column {name!r} must be numeric, but row {row} holds {str(value)!r}; "
-                "correct it or leave the field empty.",
+                f"Column {name!r} must be numeric, but row {row} holds {str(value)!r}; {advice}",
                 column=name,
                 row=row,
             ) from None

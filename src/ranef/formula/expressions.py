@@ -16,7 +16,29 @@ if TYPE_CHECKING:
 
     from ranef.formula.parse import Formula
 
-__all__ = ["model_matrix", "parse_side", "refuse_dates", "variables"]
+__all__ = ["model_matrix", "parse_side", "refuse_dates", "refuse_foreign", "variables"]
+
+# What R, brms, mgcv and lme4 users write, and what it is called here.
+_SPLINE = "bs(x, df=4) or cr(x, df=4), splines of fixed flexibility"
+_FOREIGN = {
+    **dict.fromkeys(("factor", "as.factor", "ordered", "as.character"), "C(x)"),
+    **dict.fromkeys(("ns", "s", "te", "ti", "t2", "gp", "smooth"), _SPLINE),
+    **dict.fromkeys(
+        ("sqrt", "abs", "sin", "cos", "tan", "sign", "floor", "ceil", "log1p", "expm1", "tanh"),
+        "np.{}(x)",
+    ),
+    **dict.fromkeys(("pow", "power"), "I(x**2)"),
+    "as.numeric": "a numeric column in your table",
+    "ifelse": "np.where(x > 0, 1, 0)",
+    "round": "np.round(x)",
+    "pmax": "np.maximum(x, 0)",
+    "pmin": "np.minimum(x, 0)",
+    "cut": "a column made by pandas.cut in your table",
+    "cbind": "one response; fit each by itself",
+    "mvbind": "one response; fit each by itself",
+    "mo": "C(x), a coefficient for each level",
+    "bf": "the formula alone, 'y ~ x + (1|g)'",
+}
 
 
 def parse_side(side: str, formula: Formula, *, intercept: bool) -> Any:
@@ -31,6 +53,9 @@ def parse_side(side: str, formula: Formula, *, intercept: bool) -> Any:
     except FormulaicError as error:
         raise _plain(error, side, formula) from None
     except Exception:  # what its parser does not foresee: Python syntax, stray brackets and points
+        known = [n for n in re.findall(r"([A-Za-z][\w.]*)\s*\(", side) if "." in n]
+        for name in known:
+            _refuse_call(name, formula)
         raise FormulaError(
             f"Formula {formula.text!r}: {side!r} cannot be read; expected columns and function "
             "calls joined by '+'.",
@@ -56,6 +81,41 @@ def variables(parsed: Any, formula: Formula, frame: pd.DataFrame) -> set[str]:
             names |= {n for n in values if n not in TRANSFORMS or n in frame.columns}
             names |= functions - set(TRANSFORMS)
     return names
+
+
+def refuse_foreign(parsed: Any, formula: Formula, frame: pd.DataFrame) -> None:
+    """Refuse calls of functions that other packages know, naming what stands for them here.
+
+    A column that is called like one of them is no function.
+    """
+    from formulaic.parser.types import Factor
+    from formulaic.transforms import TRANSFORMS
+
+    for factor in sorted({f for term in parsed for f in term.factors}, key=lambda f: str(f.expr)):
+        if factor.eval_method is not Factor.EvalMethod.PYTHON:
+            continue
+        tree, _ = _tree(str(factor.expr), formula)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute)):
+                name = ast.unparse(node.func)
+                if name not in TRANSFORMS:
+                    _refuse_call(name, formula)
+                if name in frame.columns and name not in TRANSFORMS:
+                    raise FormulaError(
+                        f"Formula {formula.text!r}: {name!r} is a column and no function; write "
+                        f"{name}:x for a product with x.",
+                        text=formula.text,
+                    )
+
+
+def _refuse_call(name: str, formula: Formula) -> None:
+    """Refuse a function by the name that another package gives it."""
+    if name in _FOREIGN:
+        raise FormulaError(
+            f"Formula {formula.text!r}: there is no function {name!r} here; write "
+            f"{_FOREIGN[name].format(name)}.",
+            text=formula.text,
+        )
 
 
 def refuse_dates(what: str, parsed: Any, formula: Formula, rows: pd.DataFrame) -> None:
@@ -199,6 +259,8 @@ def _plain(error: Exception, side: str, formula: Formula) -> FormulaError:
         r"\x1b\[1;31m(.*?)\x1b\[0m", message, re.DOTALL
     )
     reason = message.splitlines()[0].replace("insuffient", "insufficient")
+    if reason.startswith("Missing operator"):
+        reason = f"{reason.rstrip('.')}; names with spaces or signs stand in backticks."
     position = -1
     if marked is not None:
         token = marked.group(1).replace("⧚", "").replace("⧛", "")

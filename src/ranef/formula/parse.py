@@ -11,6 +11,19 @@ from ranef.formula.powers import bare_powers, python_powers
 __all__ = ["Formula", "GroupTerm", "canonical_label", "parse_formula"]
 
 
+# What brms writes after a bar beside the response, and where it belongs here.
+_ADDITIONS = {
+    "": "'|' stands in group terms, such as (1|g), not beside the response.",
+    "se": "known standard errors are an argument here, fit(…, se='column').",
+    "weights": "weights are an argument here, fit(…, weights='column').",
+    **dict.fromkeys(
+        ("trunc", "cens", "trials", "cat", "dec", "rate", "mi", "thres", "subset"),
+        "responses are normal here, neither truncated nor censored nor counted; "
+        "leave what stands after '|' out if that is right.",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class GroupTerm:
     """One group term `(expression | factor)`.
@@ -126,6 +139,8 @@ def parse_formula(text: str) -> Formula:
         raise FormulaError(
             f"The formula is a {type(text).__name__}; text such as 'y ~ 1 + (1|g)' is expected."
         )
+    if wrapped := re.match(r"\s*(bf|brmsformula|formula|as\.formula)\s*\(", text):
+        raise _fail(text, 0, f"the formula stands alone here, without {wrapped[1]}(…).")
     _check_characters(text)
     response, right, start = _split_sides(text)
     fixed: list[str] = []
@@ -256,6 +271,12 @@ def _split_sides(text: str) -> tuple[str, str, int]:
     return response, right, tildes[0] + 1
 
 
+def _called(text: str) -> str:
+    """Name of the function that a text begins with a call of."""
+    match = re.match(r"\s*(\w+)\s*\(", text)
+    return match[1] if match else ""
+
+
 def _check_response(text: str, end: int, response: str) -> None:
     """Refuse operators outside function calls: formulaic would read `y - x` as y without x."""
     calls: list[bool] = []
@@ -266,7 +287,15 @@ def _check_response(text: str, end: int, response: str) -> None:
             calls.append(i > 0 and (text[i - 1].isalnum() or text[i - 1] in "_`"))
         elif char == ")":
             calls.pop()
-        elif char in "+-*/:^%|" and not any(calls):
+        elif char == "|" and not any(calls):
+            raise _fail(text, i, _ADDITIONS.get(_called(text[i + 1 : end]), _ADDITIONS[""]))
+        elif char in "+-*/:^%" and not any(calls):
+            if re.search(r"[\w)]\s+[\w(\[]|\[", response):
+                raise _fail(
+                    text,
+                    i,
+                    f"names with spaces, brackets or signs stand in backticks: '`{response}` ~ …'.",
+                )
             raise _fail(
                 text,
                 i,

@@ -10,7 +10,7 @@ import numpy as np
 from ranef.common.arguments import brief, is_name
 from ranef.data.tables import check_column, drop_missing, require_column, require_numbers
 from ranef.errors import DataError, FormulaError, MissingRowsWarning, warn
-from ranef.formula.expressions import model_matrix, parse_side, variables
+from ranef.formula.expressions import model_matrix, parse_side, refuse_foreign, variables
 from ranef.formula.fixed_effects import drop_aliased, fixed_effects, tidy
 from ranef.formula.grouping import group_columns, grouping_factors
 from ranef.formula.labels import level_names, warn_similar
@@ -164,6 +164,8 @@ def evaluate(
         numeric |= {precision}
     factor_names = [name for term in formula.groups for name in term.factors]
     used = list(dict.fromkeys([*sorted(numeric | in_fixed | in_groups), *factor_names]))
+    for part in (left, right, *added, *varying):
+        refuse_foreign(part, formula, frame)
     for name in used:
         missing = f"Formula {formula.text!r}: {name!r} is neither a column nor a known function."
         require_column(frame, name, missing)
@@ -180,6 +182,7 @@ def evaluate(
     for name in dict.fromkeys([*sorted(in_fixed | in_groups), *factor_names]):
         if complete[name].dtype.kind not in "iufbmM":
             warn_similar(name, level_names(complete[name].unique()))
+    _refuse_truth(left, complete)
     y = _response(left, formula, complete)
     tidied = tidy(complete, in_fixed | in_groups)
     X, fixed = fixed_effects(right, formula, tidied)
@@ -235,6 +238,17 @@ def _check_response_once(formula: Formula, right: list[Any]) -> None:
             "leave it out there.",
             text=formula.text,
         )
+
+
+def _refuse_truth(parsed: Any, frame: pd.DataFrame) -> None:
+    """Refuse a response of truth values: a normal distribution is hardly meant for a yes and no."""
+    for name in {str(factor.expr) for term in parsed for factor in term.factors}:
+        if name in frame.columns and frame[name].dtype.kind == "b":
+            raise DataError(
+                f"Response {name!r} holds truth values, but responses are modelled as normal here; "
+                f"if 0 and 1 are to be taken as numbers all the same, write 'I(1 * {name}) ~ …'.",
+                column=name,
+            )
 
 
 def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.common.arguments import mapping, positive
+from ranef.common.arguments import brief, is_number, mapping, positive
 from ranef.common.stored_names import stored_name
 from ranef.data.tables import check_column, drop_missing, read_table, require_numbers
 from ranef.errors import DataError, IdentifiabilityError, PriorError, nearest
@@ -116,7 +116,7 @@ def gauge_rr(
     >>> bool(study.probabilities()["%study variation < 30"] > 0.4)
     True
     """
-    tolerance = None if tolerance is None else positive("tolerance", tolerance)
+    tolerance = None if tolerance is None else _width(tolerance)
     study = positive("study", study)
     frame = _frame(read_table(data), {"value": value, "part": part, "operator": operator})
     own = list(frame)
@@ -154,6 +154,18 @@ def gauge_rr(
         for k, name in names.items()
     }
     return GaugeStudy(fitted, (own[0], own[1], own[2]), variances, tolerance, study)
+
+
+def _width(tolerance: Any) -> float:
+    """Check the width of the specification; limits are answered with theirs."""
+    limits = tolerance if isinstance(tolerance, (tuple, list)) else ()
+    if len(limits) == 2 and all(map(is_number, limits)):
+        low, high = limits
+        raise DataError(
+            f"tolerance is {brief(tolerance)}; the width between the limits is expected, "
+            f"tolerance={abs(high - low):g}."
+        )
+    return positive("tolerance", tolerance)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,25 @@ __all__ = [
 ]
 
 
+# What Stan, brms, PyMC and R call a distribution, and the same here.
+_ELSEWHERE = {
+    **dict.fromkeys(("exponential", "exp", "dexp"), "expon(scale=1 / rate)"),
+    **dict.fromkeys(("normal", "Normal", "gaussian", "dnorm"), "norm(mean, sd)"),
+    **dict.fromkeys(("half_normal", "HalfNormal", "halfnormal"), "halfnorm(scale=sd)"),
+    **dict.fromkeys(("half_cauchy", "HalfCauchy"), "halfcauchy(scale=s)"),
+    **dict.fromkeys(("student_t", "StudentT", "student"), "t(df, mean, scale)"),
+    **dict.fromkeys(("half_student_t", "HalfStudentT", "halft"), "half_t(scale, df=3)"),
+    **dict.fromkeys(
+        ("inv_gamma", "inverse_gamma", "InverseGamma", "igamma"), "invgamma(a, scale=b)"
+    ),
+    **dict.fromkeys(
+        ("log_normal", "lognormal", "LogNormal", "dlnorm"), "lognorm(sd, scale=median)"
+    ),
+    **dict.fromkeys(("unif", "dunif", "Uniform"), "uniform(low, high - low)"),
+    **dict.fromkeys(("Gamma", "dgamma_rate"), "gamma(shape, scale=1 / rate)"),
+}
+
+
 def parse_prior(text: str) -> Any:
     """Read a prior written as text, e.g. on the command line.
 
@@ -116,6 +135,11 @@ def _family(name: str, where: str) -> Any:
         families = [n for n in dir(stats) if isinstance(getattr(stats, n), stats.rv_continuous)]
         own = ["half_t", "flat", "jeffreys", "lkj", "variance", "dirichlet", "invwishart"]
         known = [*own, *families]
+        if name in _ELSEWHERE:
+            raise PriorError(
+                f"{where}: no distribution is called {name!r}; names and arguments are those of "
+                f"scipy.stats, so write {_ELSEWHERE[name]}."
+            )
         raise PriorError(f"{where}: no distribution is called {name!r}. {nearest(name, known)}")
     return family
 
