@@ -36,8 +36,7 @@ def frame():
 @pytest.fixture(scope="module")
 def crossed():
     formula = "y ~ x + z + (x|g) + (1|h)"
-    with pytest.warns(rf.NestingWarning):
-        return rf.fit(formula, frame(), weights="w", draws=DRAWS, effects="draws", seed=1)
+    return rf.fit(formula, frame(), weights="w", draws=DRAWS, effects="draws", seed=1)
 
 
 def by_hand(fit, x, correlated=True):

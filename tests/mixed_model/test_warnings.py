@@ -274,12 +274,15 @@ def pastes():
         ("strength ~ 1 + (1|cask)", False),
     ],
 )
-def test_casks_of_the_same_name_in_every_batch_are_asked_about(formula, asked, pastes):
-    found = phrase(formula, pastes)
+def test_casks_of_the_same_name_in_batches_of_different_numbers_are_asked_about(
+    formula, asked, pastes
+):
+    few = pastes["batch"].isin(list("BDFHI")) & (pastes["cask"] == "c")
+    found = phrase(formula, pastes[~few].reset_index(drop=True))
     assert len(found) == asked
     if asked:
         assert found[0][0] is NestingWarning
-        assert "The levels of 'cask' (a, b, c) occur again in every level of 'batch'" in found[0][1]
+        assert "The levels of 'cask' (a, b, c) start anew in every level of 'batch'" in found[0][1]
         assert "write (1|batch/cask)" in found[0][1]
 
 
@@ -308,7 +311,7 @@ def pupils(rng, label=lambda k: k + 1):
 def test_pupils_numbered_anew_in_each_class_are_asked_about():
     rng = np.random.default_rng(1)
     ((_, message),) = phrase("y ~ 1 + (1|cls) + (1|pupil)", pupils(rng))
-    assert "The levels of 'pupil' (1, 2, 3, …) occur again in every level of 'cls'" in message
+    assert "The levels of 'pupil' (1, 2, 3, …) start anew in every level of 'cls'" in message
     named = pupils(rng, label=lambda k: f"name {k}")
     named["cls"] = [f"class {c}" for c in named["cls"]]
     assert phrase("y ~ 1 + (1|cls) + (1|pupil)", named) == []
@@ -320,7 +323,9 @@ def test_nesting_warning_can_be_silenced(pastes):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", rf.NestingWarning)
-        build_model("strength ~ 1 + (1|batch) + (1|cask)", pastes)
+        build_model(
+            "strength ~ 1 + (1|batch) + (1|cask)", pastes.drop(index=[4, 5, 16, 17, 28, 29])
+        )
 
 
 # -- fixed effects that leave nothing to the groups ------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["check_nesting"]
 
-# Share of the outer levels in which the labels must start anew.
+# Share of the incomplete outer levels in which the labels must start anew, and of the pairs that a
+# nearly complete crossing has.
 _MOST = 0.9
+# Share of the outer levels that must lack some label: fewer are gaps in a crossed design.
+_LACKING = 0.2
+# How seldom gaps at random would leave the first labels only, as a log probability.
+_BY_CHANCE = math.log(0.01)
 
 
 def check_nesting(
@@ -30,14 +36,18 @@ def check_nesting(
 
     Casks a, b, c in every batch may be three casks that all batches went through (crossed) or other
     casks each time (nested), and the formulas differ: `(1|batch) + (1|cask)` and `(1|batch/cask)`.
-    The data look the same, so this is a question, not an error. It is asked where
+    Where every batch has every cask, or nearly, the data look the same and nothing is said: most
+    such tables are experiments in which each subject saw each item. Where batches have different
+    numbers of casks, each those that come first, labels were counted anew in each, and it is asked
+    whether nesting is meant. It is asked where
 
     - the two stand alone as grouping factors and no term combines them, so that nobody has said
       how they relate;
     - the inner factor's labels are generic: single letters, or whole numbers in an unbroken run
       from 0 or 1, but not 0 and 1 alone, which are a no and a yes;
-    - they start anew in at least nine of ten outer levels: those seen there are the first of the
-      run, as many as there are, in most two or more;
+    - at least one pair in ten does not occur, and at least one in five outer levels lacks labels;
+    - in nine of ten of these, those seen are the first of the run, as many as there are, which
+      would happen in one case of a hundred at most if each had lost as many at random;
     - most of the pairs that occur have two rows or more. With one row each (every plate tests
       every sample once) an effect for each pair could not be told from the residual, so nesting
       cannot be meant.
@@ -70,9 +80,10 @@ def check_nesting(
         (a, b), levels = (outer[0].name, inner[0].name), inner[0].levels
         shown = ", ".join(levels[:3]) + ("" if len(levels) <= 3 else ", …")
         warn(
-            f"The levels of {b!r} ({shown}) occur again in every level of {a!r}. If each belongs "
-            f"to one {a!r} alone, write (1|{a}/{b}). If the same {b!r} goes with every {a!r}, "
-            f"nothing is wrong; (1|{a}:{b}) beside the two lets them interact and ends this "
+            f"The levels of {b!r} ({shown}) start anew in every level of {a!r}, which have "
+            f"different numbers of them. If each belongs to one {a!r} alone, write "
+            f"(1|{_quoted(a)}/{_quoted(b)}). If the same {b!r} goes with every {a!r}, nothing is "
+            f"wrong; (1|{_quoted(a)}:{_quoted(b)}) beside the two lets them interact and ends this "
             "warning.",
             NestingWarning,
         )
@@ -89,8 +100,19 @@ def _starts_anew(outer: Coded, inner: Coded) -> bool:
         return False
     seen = count > 0
     number = seen.sum(axis=1)
-    first = np.arange(B) < number[:, None]
-    return bool(np.mean((seen == first).all(axis=1)) >= _MOST and np.mean(number > 1) > 0.5)
+    first = (seen == (np.arange(B) < number[:, None])).all(axis=1)
+    lacking = number < B
+    if np.mean(seen) >= _MOST or np.mean(lacking) < _LACKING:
+        return False
+    if np.mean(number > 1) <= 0.5 or np.mean(first[lacking]) < _MOST:
+        return False
+    chance = -sum(math.log(math.comb(B, int(k))) for k in number[lacking & first])
+    return chance <= _BY_CHANCE
+
+
+def _quoted(name: str) -> str:
+    """A column's name as a formula takes it."""
+    return name if name.isidentifier() else f"`{name}`"
 
 
 def _table(outer: Coded, inner: Coded) -> IntArray:
