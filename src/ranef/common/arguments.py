@@ -192,6 +192,7 @@ def names_list(name: str, value: Any, example: str) -> list[str]:
     >>> names_list("statistics", ("max", "icc"), "['max']")
     ['max', 'icc']
     """
+    value = _plain(value)
     plain = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
     names = list(value) if plain else []
     if not plain or not all(isinstance(n, str) for n in names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,8 +169,8 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     Raises
     ------
     DataError
-        If no complete row remains, or a numeric column holds infinity: an infinite value is a
-        mistake upstream, not a missing one.
+        If no complete row remains, a field holds a list or the like, or a numeric column holds
+        infinity: an infinite value is a mistake upstream, not a missing one.
 
     Examples
     --------
@@ -180,6 +180,8 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     """
     used = frame.loc[:, list(names)]
     for name in names:
+        if used[name].dtype == object:
+            _refuse_collections(used[name], name)
         infinite = infinite_values(used[name])
         if infinite.any():
             row = int(np.flatnonzero(infinite)[0]) + 1
@@ -198,6 +200,20 @@ def drop_missing(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     if dropped:
         used = used.loc[complete]
     return plain_types(used), dropped
+
+
+def _refuse_collections(values: pd.Series[Any], name: str) -> None:
+    """Raise `DataError` for a column whose fields hold lists and the like instead of values."""
+    try:
+        values.unique()
+    except TypeError:
+        row = next(i for i, v in enumerate(values, start=1) if not isinstance(v, Hashable))
+        raise DataError(
+            f"Column {name!r} holds a {type(values.iloc[row - 1]).__name__} in row {row}; a number "
+            "or a text in each row is expected.",
+            column=name,
+            row=row,
+        ) from None
 
 
 def require_numbers(frame: pd.DataFrame, name: str) -> None:
