@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from difflib import get_close_matches
@@ -27,8 +28,15 @@ __all__ = [
     "SimilarLabelsWarning",
     "SingleRowWarning",
     "nearest",
+    "plain_text",
     "warn",
 ]
+
+
+# NumPy's way to write its scalars: np.str_('a'), np.float64(2.5).
+_NUMPY = re.compile(
+    r"""np\.(?:str_|u?int\d+|float\d+|longdouble)\(('[^']*'|"[^"]*"|[-+]?[\d.]+(?:e[-+]?\d+)?)\)"""
+)
 
 
 class RanefError(ValueError):
@@ -49,7 +57,7 @@ class RanefError(ValueError):
     """
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(plain_text(message))
         for name, value in details.items():
             setattr(self, name, value)
 
@@ -114,12 +122,24 @@ class ReliabilityWarning(UserWarning):
     """The certificate says that the draws should not be trusted as they are."""
 
 
+def plain_text(text: str) -> str:
+    """Take NumPy's names of types off the values in a text, which a reader has no use for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plain_text(f"level {np.str_('c001')!r} at {np.float64(2.5)!r}")
+    "level 'c001' at 2.5"
+    """
+    return _NUMPY.sub(r"\1", text)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the first line outside ranef, where the user's call stands."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ranef"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(plain_text(message), category, stacklevel=level)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -183,3 +183,11 @@ def test_levels_that_differ_by_case_or_spaces_warn(formula, pair):
         spec_of(formula, f=f, h=np.arange(N) % 5)
     assert len(caught) == 1
     assert f"Column 'f' has the levels {pair[0]!r} and {pair[1]!r}" in str(caught[0].message)
+
+
+def test_levels_are_named_by_value_in_questions_to_a_fit():
+    dose = pd.Categorical(np.array([0.0, 0.5, 1.0])[np.arange(N) % 3])
+    data = pd.DataFrame({"y": Y, "dose": dose, "k": np.arange(N) % 4})
+    fit = rf.fit("y ~ dose + (1|k)", data, draws=1000, seed=1)
+    assert fit.marginal_means("dose").labels == ("0", "0.5", "1")
+    assert fit.effects(compare=(1.0, 2)).index[0] == fit.effects(compare=("1", "2")).index[0]

@@ -125,3 +125,13 @@ def test_numpys_scalars_are_plain_in_messages(fitted):
     with pytest.raises(DataError, match="'c001'") as caught:
         fitted.marginal_means("f", at={"x": np.str_("c001")})
     assert "np." not in str(caught.value)
+    with pytest.raises(DataError, match="The contrast names 'c001'"):
+        fitted.contrast({np.str_("c001"): 1})
+
+
+def test_the_group_that_a_coefficient_rests_on_is_named_plainly():
+    g = np.repeat(["c001", "c002", "c003"], 8)
+    data = {"y": np.random.default_rng(2).normal(size=24), "x": 1.0 * (g == "c001"), "g": g}
+    fit = rf.fit("y ~ x + (1|g)", data, draws=1000, seed=1, priors={"1|g": "half_t(1)"})
+    with pytest.raises(rf.ImproperPosteriorError, match=r"^Without 'c001' of g nothing"):
+        fit.loo(unit="group")

@@ -9,6 +9,7 @@ import numpy as np
 from ranef.answers.level_posterior import chance_highest, differences, level_mixtures, places
 from ranef.common.arguments import brief, flag, number
 from ranef.errors import DataError, nearest
+from ranef.formula.labels import level_names
 from ranef.numerics import mixtures
 from ranef.posterior.summary import check_prob, effects_table, percent
 
@@ -120,7 +121,7 @@ def _compared(
     low, high = check_prob(prob)
     where = places(posterior)
     rows = {}
-    wanted = [str(level) for level in pair]
+    wanted = list(level_names(pair))
     if wanted[0] == wanted[1]:
         raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
     for name in names:

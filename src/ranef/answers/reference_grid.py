@@ -10,6 +10,7 @@ from ranef.common.arguments import brief, is_number
 from ranef.errors import DataError, nearest
 from ranef.formula.expressions import parse_side, variables
 from ranef.formula.fixed_effects import tidy
+from ranef.formula.labels import level_name
 from ranef.formula.new_rows import encode, undetermined
 
 if TYPE_CHECKING:
@@ -58,13 +59,13 @@ def hold(frame: pd.DataFrame, at: Mapping[str, Any], used: set[str]) -> pd.DataF
                 raise DataError(f"at={{{name!r}: {brief(value)}}}; a finite number is expected.")
             out[name] = float(value)
             continue
-        seen = {str(v): v for v in known.unique()}
-        if str(value) not in seen:
+        seen = {level_name(v): v for v in known.unique()}
+        if level_name(value) not in seen:
             raise DataError(
                 f"at={{{name!r}: {brief(value)}}} names no level that was seen. "
-                f"{nearest(value, seen)}"
+                f"{nearest(level_name(value), seen)}"
             )
-        filled = [seen[str(value)]] * len(out)
+        filled = [seen[level_name(value)]] * len(out)
         out[name] = pd.Series(filled, index=out.index, dtype=known.dtype)
     return out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from ranef.errors import DataError, RanefError, nearest
+from ranef.errors import DataError, RanefError, nearest, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,7 @@ def brief(value: Any) -> str:
     if isinstance(value, str):
         # NumPy's text is text: np.str_('a') would stand in the message.
         return repr(str(value) if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
-    text = re.sub(r"np\.\w+\(('[^']*'|[^()']*)\)", r"\1", repr(_plain(value)))
+    text = plain_text(repr(_plain(value)))
     # Reprs such as <function f at 0x7f…> tell nothing.
     fits = len(text) <= _LONGEST and "\n" not in text and not text.startswith("<")
     return text if fits else f"a {type(value).__name__}"
