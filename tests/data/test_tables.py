@@ -508,3 +508,13 @@ def test_odd_names_of_covariates_go_through_fit_and_file(x, tmp_path):
     assert rf.load(tmp_path / "fit.nc").draws.identical(made.draws)
     titles = [a.get_title() for a in made.plot.density(truth={x: 2.0}).axes]
     assert titles[1] == x.replace("/", "\u2215")
+
+
+@pytest.mark.parametrize("value", [[1, 2], {}, {1}])
+def test_a_column_of_collections_is_refused_by_name(value):
+    data = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"]})
+    for column in ("g", "y"):
+        bad = data.astype({column: object})
+        bad.at[2, column] = value
+        with pytest.raises(rf.DataError, match=f"'{column}' holds a .* in row 3"):
+            rf.fit("y ~ 1 + (1|g)", bad, draws=40)
