@@ -247,9 +247,11 @@ def test_levels_that_are_independent_have_shares_of_their_own(name):
             continue
         log_det, U = structure.sums(roots)
         total = made.V.T @ (made.V * made.weights[:, None])
-        logs, taken = structure.by_level.shares(roots[0], np.arange(len(widths)))
+        every = np.arange(made.model.design.factors[0].levels)
+        logs, inside = structure.by_level.shares(roots[0], every)
+        spanned = structure.by_level.spanned(every)
         np.testing.assert_allclose(logs.sum(axis=1), log_det, rtol=1e-9)
-        np.testing.assert_allclose(total - taken.sum(axis=1), U, atol=1e-9)
+        np.testing.assert_allclose(total + (inside - spanned).sum(axis=1), U, atol=1e-9)
         # One level's own rows, alone.
         own = made.codes[0] == 3
         C = (
@@ -260,7 +262,7 @@ def test_levels_that_are_independent_have_shares_of_their_own(name):
         assert logs[1, 3] == pytest.approx(alone, rel=1e-9)
         V = made.V[own]
         np.testing.assert_allclose(
-            V.T @ (V * made.weights[own, None]) - taken[1, 3],
+            V.T @ (V * made.weights[own, None]) - spanned[3] + inside[1, 3],
             V.T @ np.linalg.solve(C, V),
             atol=1e-9,
         )

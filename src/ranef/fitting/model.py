@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MixedModel", "draw_prior", "model"]
 
+# Numbers of a correlation matrix that were printed with eight digits.
+_ROUNDING = 1e-8
+
 
 def model(
     formula: str,
@@ -232,9 +235,21 @@ def _matrix_root(matrix: Any, label: str, q: int) -> Array:
         raise DataError(f"{label!r} is {brief(matrix)}; a {q} x {q} covariance matrix is expected.")
     if S.shape != (q, q):
         raise DataError(f"{label!r} has shape {S.shape}; a {q} x {q} matrix is expected.")
-    if not np.allclose(S, S.T):
+    variances = np.diag(S)
+    if np.any(variances < 0):
+        raise DataError(
+            f"{label!r} has a negative variance, {variances.min():g}; a covariance matrix is "
+            "expected."
+        )
+    # As correlations, because columns may differ in size by any power of ten.
+    sd = np.sqrt(variances)
+    unit = np.where(sd > 0, sd, 1.0)
+    correlation = S / unit / unit[:, None]
+    # A covariance beside a variance of zero stands at its own size, and is none.
+    beside = np.any(S[sd == 0]) or np.any(S[:, sd == 0])
+    if np.abs(correlation - correlation.T).max() > _ROUNDING:
         raise DataError(f"{label!r} is not symmetric; a covariance matrix is expected.")
-    values, vectors = np.linalg.eigh(S)
-    if values[0] < -1e-8 * max(1.0, float(values[-1])):
+    values, vectors = np.linalg.eigh(correlation)
+    if beside or values[0] < -_ROUNDING:
         raise DataError(f"{label!r} has a negative eigenvalue; a covariance matrix is expected.")
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+    return np.asarray(sd[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))

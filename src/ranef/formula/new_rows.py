@@ -230,7 +230,7 @@ def undetermined(spec: DesignSpec, whole: Array) -> NDArray[np.bool_]:
     if dependence is None:
         return np.zeros((len(whole), 0), bool)
     size = np.abs(whole) @ np.abs(dependence)
-    return np.asarray(np.abs(whole @ dependence) > _SAME * (1 + size))
+    return np.asarray(np.abs(whole @ dependence) > _SAME * size)
 
 
 def _used(spec: DesignSpec, kind: Kind, groups: Groups) -> list[str]:

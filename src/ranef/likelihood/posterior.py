@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ranef.cells.orthonormal import column_sizes
 from ranef.likelihood.coefficients import Coefficients, Profile
 from ranef.likelihood.structures.structure import choose_structure
 
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from ranef.likelihood.structures.structure import Structure
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["LARGEST_RATIO", "Interpolation", "MarginalPosterior"]
+__all__ = ["LARGEST_RATIO", "Interpolation", "MarginalPosterior", "largest_ratio"]
 
 # Log parameters beyond this leave the range of double precision when squared.
 _FAR = 300.0
-# Log ratio of SDs beyond which rounding swamps the likelihood: a variance ratio of 1e12.
-LARGEST_RATIO = 13.8
+# Log ratio of what effects add to rows to what residuals do, beyond which rounding swamps the
+# likelihood: cross-products hold some 15 digits, so that a variance ratio of 1e14 leaves one.
+LARGEST_RATIO = 16.1
 
 
 class Interpolation(Protocol):
@@ -40,6 +42,33 @@ class Interpolation(Protocol):
     def sums(self, relative: Array) -> tuple[Array, Array]:
         """As `MarginalPosterior.ratio_sums`, at points in the box."""
         ...
+
+
+def largest_ratio(model: ModelSpec, theta: Array) -> Array:
+    """Log of the largest SD that an effect adds to rows, relative to their residual SD.
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+    theta
+        Parameter vectors, shape (n, d).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,); units of columns, weights and the response don't matter.
+    """
+    design, parameters = model.design, model.parameters
+    with np.errstate(divide="ignore"):
+        size = np.log(column_sizes(design)) + 0.5 * np.log(design.count.sum() / design.N)
+    ratios = [
+        log_sd + size[[design.factors[term.factor].columns[j] for j in term.place]]
+        for term, (log_sd, _) in zip(
+            parameters.terms, parameters.split(parameters.relative(theta)), strict=True
+        )
+    ]
+    return np.asarray(np.concatenate(ratios, axis=1).max(axis=1))
 
 
 class MarginalPosterior:
@@ -99,12 +128,11 @@ class MarginalPosterior:
         -------
         numpy.ndarray
             Shape (n,); -inf where a parameter leaves the range of double precision or a variance
-            ratio exceeds 1e12.
+            ratio exceeds 1e14.
         """
         out = np.full(len(theta), -np.inf)
         inside = np.all(np.abs(theta) < _FAR, axis=1)
-        for log_sd, _ in self.parameters.split(self.parameters.relative(theta)):
-            inside &= log_sd.max(axis=1) < LARGEST_RATIO
+        inside &= largest_ratio(self.model, theta) < LARGEST_RATIO
         if profile is None and not inside.all():
             if inside.any():
                 out[inside] = self.log_density(theta[inside])

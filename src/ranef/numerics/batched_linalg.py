@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
 
-__all__ = ["cholesky", "solve_lower", "solve_upper"]
+__all__ = ["cholesky", "lower_root", "root_above_one", "solve_lower", "solve_upper"]
 
 
 def cholesky(A: Array) -> Array:
@@ -37,6 +37,73 @@ def cholesky(A: Array) -> Array:
             column = column - np.einsum("nik,nk->ni", F[:, j:, :j], F[:, j, :j])
         F[:, j:, j] = column / np.sqrt(column[:, :1])
     return F
+
+
+def lower_root(M: Array) -> Array:
+    """Lower factors F with F F' = I + M M', without squares that swallow the ones.
+
+    Parameters
+    ----------
+    M
+        Shape (n, q, q).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, q, q).
+
+    Notes
+    -----
+    Gram-Schmidt on the rows of [M I].
+
+    Examples
+    --------
+    >>> float(lower_root(np.array([[[1e9]]]))[0, 0, 0])
+    1000000000.0
+    """
+    n, q = M.shape[:2]
+    F = np.zeros((n, q, q))
+    if q == 1:
+        F[:, 0, 0] = np.hypot(1.0, M[:, 0, 0])
+        return F
+    rows = [np.concatenate([M[:, i], np.zeros((n, q))], axis=1) for i in range(q)]
+    for i in range(q):
+        rows[i][:, q + i] = 1.0
+    for j in range(q):
+        F[:, j, j] = np.sqrt(np.einsum("nk,nk->n", rows[j], rows[j]))
+        unit = rows[j] / F[:, j, j, None]
+        for i in range(j + 1, q):
+            F[:, i, j] = np.einsum("nk,nk->n", rows[i], unit)
+            rows[i] -= F[:, i, j, None] * unit
+    return F
+
+
+def root_above_one(A: Array) -> Array:
+    """Lower factors F, F F' = A, of I plus what is positive semidefinite but for rounding.
+
+    Parameters
+    ----------
+    A
+        Shape (n, p, p).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, p, p).
+
+    Examples
+    --------
+    >>> root_above_one(np.array([[[4.0, 4.1], [4.1, 4.0]]])).round(1)
+    array([[[2.1, 0. ],
+            [1.7, 1.2]]])
+    """
+    try:
+        return np.asarray(np.linalg.cholesky(A))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(A)
+        half = vectors * np.sqrt(np.maximum(values, 1.0))[:, None]
+        F = np.linalg.qr(half.swapaxes(1, 2))[1].swapaxes(1, 2)
+        return np.asarray(F * np.sign(np.einsum("nii->ni", F))[:, None])
 
 
 def solve_lower(F: Array, b: Array) -> Array:

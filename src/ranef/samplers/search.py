@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.cells.orthonormal import column_sizes
-from ranef.likelihood.posterior import LARGEST_RATIO
+from ranef.likelihood.posterior import LARGEST_RATIO, largest_ratio
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
@@ -31,6 +31,7 @@ def starts(model: ModelSpec) -> list[Array]:
     """
     design, parameters = model.design, model.parameters
     spread = model.response.spread(model.design.count)
+    weight = np.sqrt(design.count.sum() / design.N)
     size = np.maximum(column_sizes(design), 1e-300)
     out = []
     for share in (0.5, 0.02):
@@ -39,13 +40,12 @@ def starts(model: ModelSpec) -> list[Array]:
             block = design.factors[term.factor].columns
             theta += [np.log(share * spread / size[block[j]]) for j in term.place]
             theta += [0.0] * term.correlations
-        theta += [np.log(0.7 * spread)] * len(parameters.family.dispersions)
+        theta += [np.log(0.7 * spread * weight)] * len(parameters.family.dispersions)
         out.append(np.array(theta))
     return out
 
 
 def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
     """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
-    ratios = model.parameters.split(model.parameters.relative(mode[None]))
-    if max(float(log_sd.max()) for log_sd, _ in ratios) > LARGEST_RATIO - 1:
+    if largest_ratio(model, mode[None])[0] > LARGEST_RATIO - 1:
         raise model.parameters.family.perfect_fit()

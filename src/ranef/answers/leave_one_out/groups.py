@@ -77,18 +77,18 @@ def _closed(
     model, coefficients = target.model, target.coefficients
     V, w = internal_rows(rows, model)
     G, P = len(which), V.shape[1]
-    total = products_by_unit(V, w, units)[which]
+    outside = products_by_unit(V, w, units)[which] - by_level.spanned(which)
     size = np.bincount(units.codes)[which]
     scale = 0.5 * (np.bincount(units.codes, np.log(w))[which] - size * np.log(2 * np.pi))
     left_out, seen = np.empty((len(theta), G)), np.empty((len(theta), G))
-    q = by_level.ZZ.shape[1]
+    q = by_level.R.shape[1]
     blocks = budget.LEAVE_ONE_OUT.blocks(len(theta), G * (3 * P * P + q * (P + 1)))
     for at in track(blocks, "Leaving out groups"):
         part = theta[at]
         log_sigma, roots = model.parameters.log_sigma(part), model.parameters.roots(part)
         log_det, U = target.structure.sums(roots)
-        logs, taken = by_level.shares(roots[0], which)
-        share = total - taken
+        logs, inside = by_level.shares(roots[0], which)
+        share = outside + inside
         own_scale = scale - size * log_sigma[:, None]
         whole = coefficients.core(coefficients.profile(log_det, U), log_sigma)[:, None]
         without = _changed(coefficients, log_sigma, log_det[:, None] - logs, U[:, None] - share)

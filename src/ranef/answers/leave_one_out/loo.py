@@ -42,6 +42,8 @@ _FEWEST = 100
 _REFIT = 4000
 # Steps of the bridge's fixed-point iteration, which converges linearly.
 _BRIDGE = 1000
+# Nats over which a case's log densities spread, below which their weights are equal.
+_EVEN = 1e-6
 
 
 def loo(
@@ -116,8 +118,7 @@ def loo(
         for j in track(bad.tolist(), "Fitting again without single cases"):
             elpd.elpd_i[j] = _refitted(posterior.target, rows, units, j, left_out[:, j], rng)
             elpd.pareto_k[j] = 0.0
-        elpd.elpd = float(elpd.elpd_i.sum())
-        elpd.se = float(np.sqrt(len(every) * elpd.elpd_i.var()))
+        _sum_up(elpd)
         elpd.warning = False
     elif len(bad):
         _tell(elpd, units, bad)
@@ -252,15 +253,34 @@ def _efficiency(posterior: PosteriorDraws, used: int) -> float:
 
 
 def _elpd(left_out: Array, units: Units, name: str, efficiency: float) -> Any:
-    """Smooth the importance weights and sum up, by ArviZ."""
+    """Smooth the importance weights and sum up, by ArviZ.
+
+    A density that does not depend on the variance parameters, as of a row that known standard
+    errors and fixed effects alone predict, has equal weights: ArviZ finds no tail in them.
+    """
     import xarray as xr
     from arviz_stats import loo
 
     dim = "__obs__" if units.factor is None else stored_name(f"{units.name}__factor_dim")
     values = xr.DataArray(
-        left_out[None], dims=("chain", "draw", dim), coords={dim: units.labels}, name=name
+        left_out[None].copy(), dims=("chain", "draw", dim), coords={dim: units.labels}, name=name
     )
     tree = xr.DataTree.from_dict({"log_likelihood": values.to_dataset()})
+    even = np.flatnonzero(np.ptp(left_out, axis=0) <= _EVEN)
+    # Any tail will do: what ArviZ makes of these cases is replaced.
+    values[0, :, even] = np.linspace(0, 1, len(left_out))[:, None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said elsewhere, with the cases' names
-        return loo(tree, pointwise=True, reff=efficiency)
+        elpd = loo(tree, pointwise=True, reff=efficiency)
+    if len(even):
+        elpd.elpd_i[even] = left_out[:, even].mean(axis=0)
+        elpd.pareto_k[even] = 0.0
+        _sum_up(elpd)
+        elpd.warning = bool(np.any(elpd.pareto_k.to_numpy() > elpd.good_k))
+    return elpd
+
+
+def _sum_up(elpd: Any) -> None:
+    """Sum the cases' densities once more, after some of them were replaced, in place."""
+    elpd.elpd = float(elpd.elpd_i.sum())
+    elpd.se = float(np.sqrt(elpd.elpd_i.size * elpd.elpd_i.var()))

@@ -24,6 +24,7 @@ __all__ = [
     "cross_block",
     "factor_block",
     "level_products",
+    "pairs_of_levels",
     "reweighted",
     "total_products",
 ]
@@ -126,17 +127,24 @@ def cross_block(
     CrossBlock
     """
     first, second = design.factors[f], design.factors[g]
-    if like is None:
-        key = first.codes.astype(np.int64) * second.levels + second.codes
-        key, pair = np.unique(key, return_inverse=True)
-        row, column = key // second.levels, key % second.levels
-    else:
-        row, column, pair = like.row, like.column, like.pair
+    row, column, pair = pairs_of_levels(design, f, g, like)
     values = np.empty((len(row), len(first.columns), len(second.columns)))
     for a, i in enumerate(first.columns):
         for b, j in enumerate(second.columns):
             values[:, a, b] = np.bincount(pair, _zz(design, i, j), minlength=len(row))
     return CrossBlock(row, column, values, pair)
+
+
+def pairs_of_levels(
+    design: OrthonormalCells, f: int, g: int, like: CrossBlock | None = None
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Levels of f and g that occur together, (k,) each, and which pair each cell is of, (C,)."""
+    if like is not None:
+        return like.row, like.column, like.pair
+    first, second = design.factors[f], design.factors[g]
+    key = first.codes.astype(np.int64) * second.levels + second.codes
+    key, pair = np.unique(key, return_inverse=True)
+    return key // second.levels, key % second.levels, pair
 
 
 def total_products(design: OrthonormalCells, response: Response) -> Array:

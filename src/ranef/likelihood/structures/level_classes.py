@@ -1,8 +1,9 @@
 """Eliminate one factor from any cross-products, groups with the same Z'Z together.
 
-With `K_j = L (L' Z_j'Z_j L + I)^-1 L'` a group's share in `A'V^-1A` is `A_j'Z_j K_j Z_j'A_j`.
-Groups with equal Z'Z share K, so their products are contracted once and an evaluation costs
-classes, not groups (mathematics.md, section 3).
+With `Z_j = Q_j R_j`, `a_j = Q_j'A_j` and `W_j = (I + R_j L L'R_j')^-1` the cross-products `A'V^-1A`
+are those outside the span of Z, which do not depend on L, and `sum_j a_j' W_j a_j`. Groups with
+equal Z'Z share W, so their products are contracted once and an evaluation costs classes, not groups
+(mathematics.md, 3.4).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common import budget
-from ranef.numerics.batched_linalg import cholesky, solve_lower
+from ranef.numerics.batched_linalg import lower_root, solve_lower
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
 
-__all__ = ["ClassSums", "find_classes", "root_of_k"]
+__all__ = ["ClassSums", "effects_given", "find_classes", "square", "weights_left"]
 
 
 class ClassSums:
@@ -25,44 +26,51 @@ class ClassSums:
 
     Parameters
     ----------
-    ZZ
-        Z_j'Z_j of each group, shape (G, q, q).
-    ZA
-        Z_j'A_j, shape (G, q, M).
-    total
-        A'A, shape (M, M).
+    R
+        R_j of each group, shape (G, q, q).
+    coordinates
+        Q_j'A_j, shape (G, q, M).
+    outside
+        A'(I - QQ')A, shape (M, M).
 
     Attributes
     ----------
     kind
         Class of each group, shape (G,).
-    ZZ
-        Z'Z of each class, shape (D, q, q).
+    R
+        R of each class, shape (D, q, q).
+    coordinates, outside
+        As above.
     """
 
-    def __init__(self, ZZ: Array, ZA: Array, total: Array) -> None:
-        q, M = ZA.shape[1:]
-        first, self.kind = find_classes(ZZ)
-        self.ZZ = ZZ[first]
-        self.ZA = ZA
-        self.total = total
+    def __init__(self, R: Array, coordinates: Array, outside: Array) -> None:
+        q, M = coordinates.shape[1:]
+        first, self.kind = find_classes(R)
+        self.R = R[first]
+        self.coordinates = coordinates
+        self.outside = outside
         self.groups = np.bincount(self.kind).astype(float)
         self._products = np.zeros((len(first), q, q, M, M))
         if len(first) == 1:
-            self._products[0] = np.einsum("gai,gbj->abij", ZA, ZA, optimize=True)
+            self._products[0] = np.einsum("gai,gbj->abij", coordinates, coordinates, optimize=True)
         else:
             order = np.argsort(self.kind, kind="stable")
             begins = np.concatenate([[0], np.cumsum(self.groups).astype(int)[:-1]])
             for a in range(q):
                 for b in range(q):
                     for i in range(M):
-                        rows = ZA[order, a, i, None] * ZA[order, b]
+                        rows = coordinates[order, a, i, None] * coordinates[order, b]
                         self._products[:, a, b, i] = np.add.reduceat(rows, begins)
+        # W is symmetric: one product for each pair of its columns.
+        lower, upper = np.tril_indices(q)
+        folded = self._products[:, lower, upper] + self._products[:, upper, lower]
+        folded[:, lower == upper] *= 0.5
+        self._folded = np.ascontiguousarray(folded.swapaxes(0, 1))
 
     @property
     def cost(self) -> float:
         """Rough seconds for one evaluation."""
-        classes, q = len(self.ZZ), int(self.ZZ.shape[1])
+        classes, q = len(self.R), int(self.R.shape[1])
         return 1e-6 + 5e-8 * classes * q * q + 1e-9 * self._products.size
 
     def sums(self, L: Array) -> tuple[Array, Array]:
@@ -75,30 +83,36 @@ class ClassSums:
         U : numpy.ndarray
             A'V^-1A sigma^2, shape (n, M, M).
         """
-        n, M = len(L), len(self.total)
+        n, M = len(L), len(self.outside)
         log_det, U = np.empty(n), np.empty((n, M, M))
-        flat = self._products.reshape(-1, M * M)
-        for part in budget.CLASSES.blocks(n, len(self.ZZ)):
-            half, logs = root_of_k(L[part], self.ZZ)
-            K = np.einsum("ndka,ndkb->ndab", half, half)
+        flat = self._folded.reshape(-1, M * M)
+        for part in budget.CLASSES.blocks(n, len(self.R)):
+            W, logs = weights_left(L[part], self.R)
             log_det[part] = logs @ self.groups
-            U[part] = self.total - (K.reshape(len(K), -1) @ flat).reshape(-1, M, M)
+            U[part] = self.outside + (W.reshape(len(W), -1) @ flat).reshape(-1, M, M)
         return log_det, U
 
-    def root_of_levels(self, L: Array, level: IntArray) -> tuple[Array, Array]:
-        """A root of K and log|L'Z'Z L + I| of single levels, shapes (n, k, q, q) and (n, k)."""
+    def of_levels(self, L: Array, level: IntArray) -> tuple[Array, Array]:
+        """`effects_given` of single levels, shapes (n, k, q, q)."""
         classes, place = np.unique(self.kind[level], return_inverse=True)
-        half, logs = root_of_k(L, self.ZZ[classes])
-        return half[:, place], logs[:, place]
+        maps, half = effects_given(L, self.R[classes])
+        return maps[:, place], half[:, place]
 
     def shares(self, L: Array, level: IntArray) -> tuple[Array, Array]:
-        """Shares of single levels in log|V|, (n, k), and what effects take from A'A, (n, k, M, M).
+        """Shares of single levels in log|V|, (n, k), and in A'V^-1A inside the span, (n, k, M, M).
 
-        A level's rows add their own A'A, less the latter, to A'V^-1A.
+        To the latter a level adds what `spanned` leaves of its own A'A.
         """
-        half, logs = self.root_of_levels(L, level)
-        through = half @ self.ZA[level]
-        return logs, through.swapaxes(2, 3) @ through
+        classes, place = np.unique(self.kind[level], return_inverse=True)
+        W, logs = weights_left(L, self.R[classes])
+        own = self.coordinates[level]
+        inside = own.swapaxes(1, 2) @ square(W)[:, place] @ own
+        return logs[:, place], inside
+
+    def spanned(self, level: IntArray) -> Array:
+        """A'QQ'A of single levels, shape (k, M, M)."""
+        a = self.coordinates[level]
+        return np.asarray(a.swapaxes(1, 2) @ a)
 
     def second_moments(self, L: Array, W: Array) -> Array:
         """Sum of E[b b'] over the groups, where the effects b have mean K Z'A a and covariance K.
@@ -115,33 +129,34 @@ class ClassSums:
         numpy.ndarray
             Shape (n, q, q).
         """
-        n, M = len(L), len(self.total)
-        D, q = self.ZZ.shape[:2]
+        n, M = len(L), len(self.outside)
+        D, q = self.R.shape[:2]
         out = np.empty((n, q, q))
         flat = self._products.reshape(-1, M * M).T
         for part in budget.CLASSES.blocks(n, D):
-            half, _ = root_of_k(L[part], self.ZZ)
-            K = half.swapaxes(2, 3) @ half
+            maps, half = effects_given(L[part], self.R)
             score = (W[part].reshape(-1, M * M) @ flat).reshape(-1, D, q, q)
-            out[part] = (K @ score @ K + self.groups[:, None, None] * K).sum(axis=1)
+            spread = maps @ score @ maps.swapaxes(2, 3)
+            spread += self.groups[:, None, None] * (half.swapaxes(2, 3) @ half)
+            out[part] = spread.sum(axis=1)
         return out
 
     def draw(self, L: Array, a: Array, sigma: Array, rng: np.random.Generator) -> Array:
         """Draw the effects, of mean K Z'A a and covariance sigma^2 K, shape (n, G, q)."""
-        half = root_of_k(L, self.ZZ)[0][:, self.kind]
-        score = np.einsum("gbk,nk->ngb", self.ZA, a)
-        inner = np.einsum("ngkb,ngb->ngk", half, score)
-        inner += rng.standard_normal(inner.shape) * sigma[:, None, None]
-        return np.asarray(np.einsum("ngka,ngk->nga", half, inner))
+        maps, half = (m[:, self.kind] for m in effects_given(L, self.R))
+        score = np.einsum("gbk,nk->ngb", self.coordinates, a)
+        noise = rng.standard_normal(score.shape) * sigma[:, None, None]
+        mean = np.einsum("ngab,ngb->nga", maps, score)
+        return np.asarray(mean + np.einsum("ngka,ngk->nga", half, noise))
 
 
-def find_classes(ZZ: Array) -> tuple[IntArray, IntArray]:
-    """Number the groups by equal Z'Z.
+def find_classes(R: Array) -> tuple[IntArray, IntArray]:
+    """Number the groups by equal R, and so by equal Z'Z = R'R.
 
     Parameters
     ----------
-    ZZ
-        Z_j'Z_j of each group, shape (G, q, q).
+    R
+        Shape (G, q, q).
 
     Returns
     -------
@@ -150,38 +165,106 @@ def find_classes(ZZ: Array) -> tuple[IntArray, IntArray]:
     kind : numpy.ndarray
         Class of each group, shape (G,).
     """
-    # Equal up to rounding: sums of the same numbers in another order differ in the last digits.
-    scale = float(np.abs(ZZ).max()) or 1.0
-    keys = np.round(ZZ.reshape(len(ZZ), -1) / scale, 11)
+    # Equal up to rounding, because sums of the same numbers in another order differ in the last
+    # digits. A number's rounding is relative to itself and to its own column in its own group:
+    # others may be larger by any power of ten, as weights and units are.
+    length = np.sqrt(np.einsum("gab,gab->gb", R, R))[:, None]
+    step = np.maximum(np.abs(R) * 2.0**-37, length * 2.0**-47)
+    step = np.exp2(np.ceil(np.log2(np.where(step > 0, step, 1.0))))
+    keys = (np.round(R / step) * step).reshape(len(R), -1) + 0.0
     _, first, kind = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     return first, kind.ravel()
 
 
-def root_of_k(L: Array, ZZ: Array) -> tuple[Array, Array]:
-    """A root H of K, H'H = K, and log|L'Z'Z L + I|, for every draw and class.
+def weights_left(L: Array, R: Array) -> tuple[Array, Array]:
+    """W = (I + R L L'R')^-1 and -log|W|, for every draw and class.
 
     Parameters
     ----------
     L
-        Relative Cholesky factors, shape (n, q, q).
-    ZZ
+        Relative roots, shape (n, q, q).
+    R
         Shape (D, q, q).
 
     Returns
     -------
-    H : numpy.ndarray
-        Shape (n, D, q, q).
+    W : numpy.ndarray
+        Entries on and below the diagonal, row by row, shape (n, q (q + 1) / 2, D).
     log_det : numpy.ndarray
         Shape (n, D).
     """
     n, q = L.shape[:2]
-    D = len(ZZ)
+    D = len(R)
     if q == 1:
-        inner = L[:, 0, 0, None] ** 2 * ZZ[:, 0, 0] + 1
-        return (L[:, 0, 0, None] / np.sqrt(inner))[:, :, None, None], np.log(inner)
-    A = np.matmul(L.transpose(0, 2, 1)[:, None], np.matmul(ZZ, L[:, None]))
-    A[:, :, np.arange(q), np.arange(q)] += 1
-    F = cholesky(A.reshape(n * D, q, q))
-    half = np.stack([solve_lower(F, np.repeat(L[:, a], D, axis=0)) for a in range(q)], axis=2)
+        inner = 1 + np.square(L[:, 0, 0, None] * R[:, 0, 0])
+        return (1 / inner)[:, None], np.log(inner)
+    if q == 2:
+        # det(I + MM') = 1 + |M|^2 + det(M)^2: sums of squares, of which nothing cancels.
+        rows = [[L[:, 0, b, None] * R[:, a, 0] for b in (0, 1)] for a in (0, 1)]
+        for a in (0, 1):
+            for b in (0, 1):
+                rows[a][b] += L[:, 1, b, None] * R[:, a, 1]
+        (m, k), (c, d) = rows
+        first, second = 1 + m * m + k * k, 1 + c * c + d * d
+        det = first + second - 1
+        det += np.square(_det(L)[:, None] * _det(R))
+        W = np.empty((n, 3, D))
+        W[:, 0], W[:, 1], W[:, 2] = second / det, (m * c + k * d) / -det, first / det
+        return W, np.log(det)
+    F = lower_root((R @ L[:, None]).reshape(n * D, q, q))
     logs = 2 * np.log(np.einsum("mii->mi", F)).sum(axis=1)
-    return half.reshape(n, D, q, q), logs.reshape(n, D)
+    half = _inverse(F).reshape(n, D, q, q)
+    i, j = np.tril_indices(q)
+    W = (half.swapaxes(2, 3) @ half)[:, :, i, j]
+    return np.ascontiguousarray(W.swapaxes(1, 2)), logs.reshape(n, D)
+
+
+def square(W: Array) -> Array:
+    """Symmetric matrices (n, D, q, q) from the entries that `weights_left` gives."""
+    n, pairs, D = W.shape
+    q = int(np.sqrt(2 * pairs))
+    out = np.empty((n, D, q, q))
+    for k, (i, j) in enumerate(zip(*np.tril_indices(q), strict=True)):
+        out[:, :, i, j] = out[:, :, j, i] = W[:, k]
+    return out
+
+
+def _det(A: Array) -> Array:
+    """Determinants of (n, 2, 2)."""
+    return np.asarray(A[:, 0, 0] * A[:, 1, 1] - A[:, 0, 1] * A[:, 1, 0])
+
+
+def effects_given(L: Array, R: Array) -> tuple[Array, Array]:
+    """What effects are given data A: b = B Q'A on average, with covariance K = H'H.
+
+    Parameters
+    ----------
+    L
+        Relative roots, shape (n, q, q).
+    R
+        Shape (D, q, q).
+
+    Returns
+    -------
+    B : numpy.ndarray
+        L L'R'(I + R L L'R')^-1, shape (n, D, q, q).
+    H : numpy.ndarray
+        Root of K = L (I + L'R'R L)^-1 L', shape (n, D, q, q).
+    """
+    n, q = L.shape[:2]
+    D = len(R)
+    M = (R @ L[:, None]).reshape(n * D, q, q)
+    turned = M.swapaxes(1, 2)
+    # (I + M'M)^-1 M' through the factor of either: what is far above one stays in the solution.
+    half = _inverse(lower_root(turned))
+    inverse = _inverse(lower_root(M))
+    inner = (turned @ inverse.swapaxes(1, 2)) @ inverse
+    shape = (n, D, q, q)
+    B = L[:, None] @ inner.reshape(shape)
+    return B, half.reshape(shape) @ L[:, None].swapaxes(2, 3)
+
+
+def _inverse(F: Array) -> Array:
+    """Inverses of lower factors (n, q, q)."""
+    units = np.eye(F.shape[1])
+    return np.stack([solve_lower(F, np.broadcast_to(e, F.shape[:2])) for e in units], axis=2)

@@ -1,4 +1,4 @@
-"""Z_R'Z_1 K Z_1'Z_R as one sparse product in the entries of K (mathematics.md, 3.4).
+"""Q_R'Q_1 W Q_1'Q_R as one sparse product in the entries of W (mathematics.md, 3.4).
 
 Two remaining effects meet in the Schur complement where a level of the eliminated factor has rows
 of both. Which ones do, and with what weight, does not change with the variance parameters, so the
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Pairs", "count_pairs"]
 
 
-def count_pairs(Z1R: sparse.csr_array, q: int) -> int:
+def count_pairs(Q1R: sparse.csr_array, q: int) -> int:
     """Number of products that `Pairs` has to list.
 
     Parameters
     ----------
-    Z1R
-        Z_1'Z_R, shape (G q, R), the q rows of a level together.
+    Q1R
+        Q_1'Q_R, shape (G q, R), the q rows of a level together.
     q
         Columns of the eliminated factor.
 
@@ -33,7 +33,7 @@ def count_pairs(Z1R: sparse.csr_array, q: int) -> int:
     -------
     int
     """
-    per_level = np.diff(Z1R.indptr).reshape(-1, q).sum(axis=1).astype(np.int64)
+    per_level = np.diff(Q1R.indptr).reshape(-1, q).sum(axis=1).astype(np.int64)
     return int((per_level**2).sum())
 
 
@@ -42,18 +42,18 @@ class Pairs:
 
     Parameters
     ----------
-    Z1R
-        Z_1'Z_R, shape (G q, R), the q rows of a level together.
+    Q1R
+        Q_1'Q_R, shape (G q, R), the q rows of a level together.
     q
         Columns of the eliminated factor.
     """
 
-    def __init__(self, Z1R: sparse.csr_array, q: int) -> None:
-        G, R = Z1R.shape[0] // q, Z1R.shape[1]
+    def __init__(self, Q1R: sparse.csr_array, q: int) -> None:
+        G, R = Q1R.shape[0] // q, Q1R.shape[1]
         self._shape = (G, q)
-        # Where the numbers stand among those of Z1R: the list holds at any values.
-        places = Z1R.copy()
-        places.data = np.arange(Z1R.nnz, dtype=np.int32)
+        # Where the numbers stand among those of Q1R: the list holds at any values.
+        places = Q1R.copy()
+        places.data = np.arange(Q1R.nnz, dtype=np.int32)
         keys, columns, first, second = [], [], [], []
         for c in range(q):
             for d in range(q):
@@ -72,36 +72,36 @@ class Pairs:
         self._first, self._second = (np.concatenate(p)[order.data] for p in (first, second))
         i, k = np.divmod(self._at, R)
         self._twice = np.where(i == k, 1.0, 2.0)
-        self._fill(Z1R)
+        self._fill(Q1R)
 
-    def _fill(self, Z1R: sparse.csr_array) -> None:
+    def _fill(self, Q1R: sparse.csr_array) -> None:
         """Multiply the numbers of the pairs."""
-        products = Z1R.data[self._first] * Z1R.data[self._second]
+        products = Q1R.data[self._first] * Q1R.data[self._second]
         self._sum = sparse.csr_array(
             (products, self._sum.indices, self._sum.indptr), shape=self._sum.shape
         )
         self._back = self._sum.T.tocsr()
 
-    def refilled(self, Z1R: sparse.csr_array) -> Pairs:
+    def refilled(self, Q1R: sparse.csr_array) -> Pairs:
         """The list for other numbers in the same places."""
         other = copy(self)
-        other._fill(Z1R)
+        other._fill(Q1R)
         return other
 
-    def subtract(self, S: Array, K: Array) -> None:
-        """Take Z_R'Z_1 K Z_1'Z_R from the lower triangle of S, in place.
+    def add(self, S: Array, W: Array) -> None:
+        """Add Q_R'Q_1 W Q_1'Q_R to the lower triangle of S, in place.
 
         Parameters
         ----------
         S
             Shape (R, R), contiguous.
-        K
+        W
             Shape (G, q, q), symmetric.
         """
-        S.reshape(-1)[self._at] -= self._sum @ K.ravel()
+        S.reshape(-1)[self._at] += self._sum @ W.ravel()
 
     def quadratic(self, M: Array) -> Array:
-        """Z_1'Z_R M Z_R'Z_1 of each level, for symmetric M (R, R), shape (G, q, q)."""
+        """Q_1'Q_R M Q_R'Q_1 of each level, for symmetric M (R, R), shape (G, q, q)."""
         G, q = self._shape
         out = (self._back @ (self._twice * M.reshape(-1)[self._at])).reshape(G, q, q)
         # Only one of two mirrored products is listed for q > 1; both halves together are right.

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.common import budget
-from ranef.likelihood.structures.factor_blocks import factor_block, reweighted, total_products
-from ranef.likelihood.structures.level_classes import ClassSums, root_of_k
+from ranef.likelihood.structures.factor_blocks import reweighted
+from ranef.likelihood.structures.level_bases import (
+    level_basis,
+    response_coordinates,
+    without_rounding,
+)
+from ranef.likelihood.structures.level_classes import ClassSums, effects_given
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
@@ -28,10 +33,11 @@ class OneFactor:
     """
 
     def __init__(self, design: OrthonormalCells, response: Response) -> None:
-        block = factor_block(design, response, 0)
+        basis = level_basis(design, 0)
+        coordinates, outside = response_coordinates(design, response, 0, basis)
         self.design, self.response = design, response
-        self.by_level = ClassSums(block.ZZ, block.ZV, total_products(design, response))
-        self.name = f"one factor, {len(self.by_level.ZZ):,} classes of groups with equal Z'Z"
+        self.by_level = ClassSums(basis.R, coordinates, without_rounding(outside, coordinates))
+        self.name = f"one factor, {len(self.by_level.R):,} classes of groups with equal Z'Z"
 
     @classmethod
     def suits(cls, design: OrthonormalCells) -> bool:
@@ -53,20 +59,19 @@ class OneFactor:
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """See `Structure.solve`."""
-        half, _ = root_of_k(roots[0], self.by_level.ZZ)
-        K = np.einsum("ndka,ndkb->ndab", half, half)
-        ZA, kind = self.by_level.ZA, self.by_level.kind
+        maps, half = effects_given(roots[0], self.by_level.R)
+        K = half.swapaxes(2, 3) @ half
+        coordinates, kind = self.by_level.coordinates, self.by_level.kind
         n, D, q = K.shape[:3]
-        G, _, M = ZA.shape
+        G, _, M = coordinates.shape
         if 2 * D > G:
-            K = K[:, kind]
-            return [np.matmul(K, ZA)], [K]
+            return [maps[:, kind] @ coordinates], [K[:, kind]]
         # Few classes: one large product for each instead of one small product for each group.
         B = np.empty((n, G, q, M))
         for d in range(D):
             own = np.flatnonzero(kind == d)
-            flat = ZA[own].transpose(1, 0, 2).reshape(q, -1)
-            product = (K[:, d].reshape(n * q, q) @ flat).reshape(n, q, len(own), M)
+            flat = coordinates[own].transpose(1, 0, 2).reshape(q, -1)
+            product = (maps[:, d].reshape(n * q, q) @ flat).reshape(n, q, len(own), M)
             B[:, own] = product.transpose(0, 2, 1, 3)
         return [B], [K[:, kind]]
 
@@ -74,10 +79,10 @@ class OneFactor:
         self, roots: list[Array], codes: list[IntArray], Z: list[Array]
     ) -> tuple[Array, Array]:
         """See `Structure.at_rows`."""
-        half, _ = self.by_level.root_of_levels(roots[0], codes[0])
+        maps, half = self.by_level.of_levels(roots[0], codes[0])
         through = np.einsum("nrka,ra->nrk", half, Z[0])
-        weight = np.einsum("nrka,nrk->nra", half, through)
-        response = np.einsum("nra,rap->nrp", weight, self.by_level.ZA[codes[0]])
+        weight = np.einsum("nrab,ra->nrb", maps, Z[0])
+        response = np.einsum("nrb,rbp->nrp", weight, self.by_level.coordinates[codes[0]])
         return response, np.einsum("nrk,nrk->nr", through, through)
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
@@ -88,7 +93,7 @@ class OneFactor:
         self, roots: list[Array], c: Array, log_sigma: Array, rng: np.random.Generator
     ) -> list[Array]:
         """See `Structure.draw`."""
-        G, q = self.by_level.ZA.shape[:2]
+        G, q = self.by_level.coordinates.shape[:2]
         out = np.empty((len(c), G, q))
         for part in budget.CLASSES.blocks(len(c), G):
             out[part] = self.by_level.draw(roots[0][part], c[part], np.exp(log_sigma[part]), rng)

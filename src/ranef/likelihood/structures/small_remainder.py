@@ -4,6 +4,7 @@ The largest factor is eliminated class by class with the other effects standing 
 what is left is one small dense matrix per draw. The Cholesky factor of
 `[[L'A'A L + I, L'A'V], [V'A L, V'V]]`, A the columns of the remaining effects and V = [X y], holds
 log|.| of the first block and a root of its Schur complement U, so one factorisation does it all.
+The columns A are orthonormal within each level, so L holds `R_j` times a level's root.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import numpy as np
 
 from ranef.common import budget
 from ranef.common.random_streams import split_stream
-from ranef.likelihood.structures.factor_blocks import (
-    cross_block,
-    factor_block,
-    level_products,
-    reweighted,
-    total_products,
+from ranef.likelihood.structures.factor_blocks import reweighted
+from ranef.likelihood.structures.level_bases import (
+    cross_coordinates,
+    level_basis,
+    response_coordinates,
+    without_rounding,
 )
-from ranef.likelihood.structures.level_classes import ClassSums, find_classes, root_of_k
+from ranef.likelihood.structures.level_classes import ClassSums, effects_given, find_classes
 from ranef.likelihood.structures.row_effects import add_effects
+from ranef.numerics.batched_linalg import root_above_one
 
 if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
@@ -53,38 +55,47 @@ class SmallRemainder:
         self._crosses: dict[tuple[int, int], CrossBlock] = {}
         known = {} if like is None else like._crosses
 
+        factors = range(len(design.factors))
+        bases = [level_basis(design, f) for f in factors]
+
         def cross_of(f: int, g: int) -> CrossBlock:
-            self._crosses[f, g] = cross_block(design, f, g, known.get((f, g)))
+            self._crosses[f, g] = cross_coordinates(design, f, g, bases, known.get((f, g)))
             return self._crosses[f, g]
 
-        blocks = [factor_block(design, response, f) for f in range(len(design.factors))]
-        sizes = [b.ZZ.shape[0] * b.ZZ.shape[1] for b in blocks]
+        coordinates = [response_coordinates(design, response, f, bases[f]) for f in factors]
+        sizes = [f.levels * len(f.columns) for f in design.factors]
         self.first = int(np.argmax(sizes))
-        self.rest = [f for f in range(len(blocks)) if f != self.first]
-        self.shapes = [blocks[f].ZZ.shape[:2] for f in self.rest]
+        self.rest = [f for f in factors if f != self.first]
+        self.shapes = [bases[f].R.shape[:2] for f in self.rest]
+        self.bases = [bases[f].R for f in self.rest]
         self.starts = np.concatenate([[0], np.cumsum([sizes[f] for f in self.rest])])
         R, P = int(self.starts[-1]), design.p + 1
-        big = blocks[self.first]
-        G, q = big.ZZ.shape[:2]
-        ZA, total = np.zeros((G, q, R + P)), np.zeros((R + P, R + P))
-        ZA[:, :, R:], total[R:, R:] = big.ZV, total_products(design, response)
+        own, outside_V = coordinates[self.first]
+        G, q = own.shape[:2]
+        whole, outside = np.zeros((G, q, R + P)), np.zeros((R + P, R + P))
+        whole[:, :, R:], outside[R:, R:] = own, outside_V
         for i, f in enumerate(self.rest):
-            own = blocks[f]
             at = self._at(i)
-            total[at[:, :, None], at[:, None, :]] = own.ZZ
-            total[at, R:] = own.ZV
-            total[R:, at.ravel()] = own.ZV.reshape(-1, P).T
+            # Q_j is orthonormal, but for columns that the level does not have.
+            length = np.einsum("gaa->ga", bases[f].inner) > 0
+            outside[at, at] = length
+            outside[at, R:] = coordinates[f][0]
             cross = cross_of(self.first, f)
             for a in range(q):
-                ZA[cross.row[:, None], a, at[cross.column]] = cross.values[:, a]
+                whole[cross.row[:, None], a, at[cross.column]] = cross.values[:, a]
             for j in range(i):
                 pair = cross_of(f, self.rest[j])
                 row, column = at[pair.row], self._at(j)[pair.column]
-                total[row[:, :, None], column[:, None, :]] = pair.values
-                total[column[:, :, None], row[:, None, :]] = pair.values.transpose(0, 2, 1)
-        self._sums = ClassSums(big.ZZ, ZA, total)
+                outside[row[:, :, None], column[:, None, :]] = pair.values
+                outside[column[:, None, :], row[:, :, None]] = pair.values
+        spanned = whole.reshape(G * q, -1)
+        outside[:R, :R] -= spanned[:, :R].T @ spanned[:, :R]
+        outside[:R, R:] -= spanned[:, :R].T @ spanned[:, R:]
+        outside[R:, :R] = outside[:R, R:].T
+        outside = without_rounding(outside, whole)
+        self._sums = ClassSums(bases[self.first].R, whole, outside)
         self.name = (
-            f"{len(blocks)} factors, largest eliminated in {len(self._sums.ZZ):,} classes, "
+            f"{len(bases)} factors, largest eliminated in {len(self._sums.R):,} classes, "
             f"the other {R} effects dense and in batches"
         )
 
@@ -97,8 +108,8 @@ class SmallRemainder:
             return False
         if rest <= budget.BATCHED_EFFECTS:
             return True
-        ZZ = level_products(design, int(np.argmax(sizes)))
-        products = len(find_classes(ZZ)[0]) * ZZ.shape[1] ** 2 * rest**2
+        R = level_basis(design, int(np.argmax(sizes))).R
+        products = len(find_classes(R)[0]) * R.shape[1] ** 2 * rest**2
         return bool(products <= budget.CLASS_PRODUCTS)
 
     def reweighted(self, weights: Array) -> SmallRemainder:
@@ -108,7 +119,7 @@ class SmallRemainder:
     @property
     def cost(self) -> float:
         """Rough seconds for one evaluation."""
-        columns = float(len(self._sums.total))
+        columns = float(len(self._sums.outside))
         return self._sums.cost + 1e-6 + 6e-10 * columns**2 * float(np.sqrt(columns))
 
     def _at(self, i: int) -> Array:
@@ -125,41 +136,54 @@ class SmallRemainder:
             L[:, at[:, :, None], at[:, None, :]] = roots[f][:, None]
         return L
 
+    def _turned(self, roots: list[Array]) -> Array:
+        """The same with each level's root times its R_j: what stands beside orthonormal columns."""
+        n, R = len(roots[0]), int(self.starts[-1])
+        L = np.zeros((n, R, R))
+        for i, f in enumerate(self.rest):
+            at = self._at(i)
+            L[:, at[:, :, None], at[:, None, :]] = self.bases[i] @ roots[f][:, None]
+        return L
+
     def _scaled(self, roots: list[Array], U: Array) -> tuple[Array, Array]:
         """L'A'A L + I and L'A'V, shapes (n, R, R) and (n, R, P)."""
-        n, R = len(U), int(self.starts[-1])
+        R = int(self.starts[-1])
         if all(q == 1 for _, q in self.shapes):
-            sizes = zip(self.rest, self.shapes, strict=True)
-            d = np.concatenate([np.broadcast_to(roots[f][:, 0], (n, G)) for f, (G, _) in sizes], 1)
+            d = np.concatenate(
+                [self.bases[i][:, 0, 0] * roots[f][:, 0] for i, f in enumerate(self.rest)], axis=1
+            )
             A, right = d[:, :, None] * U[:, :R, :R] * d[:, None, :], d[:, :, None] * U[:, :R, R:]
         else:
-            LT = self._root(roots).transpose(0, 2, 1)
+            LT = self._turned(roots).transpose(0, 2, 1)
             A, right = LT @ U[:, :R, :R] @ LT.transpose(0, 2, 1), LT @ U[:, :R, R:]
         A[:, np.arange(R), np.arange(R)] += 1
         return A, right
 
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
         """See `Structure.sums`."""
-        n, R, M = len(roots[0]), int(self.starts[-1]), len(self._sums.total)
+        n, R, M = len(roots[0]), int(self.starts[-1]), len(self._sums.outside)
         log_det, U = np.empty(n), np.empty((n, M - R, M - R))
         for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
             logs, whole = self._sums.sums(some[self.first])
             A, right = self._scaled(some, whole)
             whole[:, :R, :R], whole[:, R:, :R] = A, right.transpose(0, 2, 1)
-            F = np.linalg.cholesky(whole)
-            inside = np.einsum("nii->ni", F[:, :R, :R])
-            log_det[part] = logs + 2 * np.log(inside).sum(axis=1)
-            U[part] = F[:, R:, R:] @ F[:, R:, R:].transpose(0, 2, 1)
+            try:
+                F = np.linalg.cholesky(whole)
+                F, U[part] = F[:, :R, :R], F[:, R:, R:] @ F[:, R:, R:].transpose(0, 2, 1)
+            except np.linalg.LinAlgError:  # X or y lie in the columns Z, and the ratio is enormous
+                F = root_above_one(A)
+                half = np.linalg.solve(F, right)
+                U[part] = whole[:, R:, R:] - half.transpose(0, 2, 1) @ half
+            log_det[part] = logs + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)
         return log_det, U
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """See `Structure.solve`."""
-        response, K, left, M = self._posterior(roots)
+        response, K, left, half = self._posterior(roots)
+        M = half.transpose(0, 2, 1) @ half
         covariance = [np.empty(0)] * (len(self.rest) + 1)
-        n, G, q, R = left.shape
-        spread = (left.reshape(n, G * q, R) @ M).reshape(n, G, q, R)
-        covariance[self.first] = K + spread @ left.transpose(0, 1, 3, 2)
+        covariance[self.first] = K + left @ left.transpose(0, 1, 3, 2)
         for i, f in enumerate(self.rest):
             at = self._at(i)
             covariance[f] = M[:, at[:, :, None], at[:, None, :]]
@@ -169,51 +193,61 @@ class SmallRemainder:
         self, roots: list[Array], codes: list[IntArray], Z: list[Array]
     ) -> tuple[Array, Array]:
         """See `Structure.at_rows`."""
-        response, K, left, M = self._posterior(roots)
-        across = left @ M[:, None]
-        own = K + across @ left.swapaxes(2, 3)
+        response, K, left, half = self._posterior(roots)
+        own = K + left @ left.swapaxes(2, 3)
+        across = left @ half[:, None]
+        M = half.transpose(0, 2, 1) @ half
         order = [self.first, *self.rest]
         return add_effects(order, self.starts[:-1], response, (own, across, M), codes, Z)
 
     def _posterior(self, roots: list[Array]) -> tuple[list[Array], Array, Array, Array]:
-        """Responses per factor, and K, K Z_1'Z_R (n, G, q, R) and the rest's covariance M."""
+        """Responses per factor, and what covariances are made of.
+
+        They are K, B Q_1'Z_R H' (n, G, q, R) with B of `effects_given`, and a root H of the
+        remaining effects' covariance, H'H (n, R, R).
+        """
         R = int(self.starts[-1])
         A, right = self._scaled(roots, self._sums.sums(roots[self.first])[1])
-        L = self._root(roots)
-        inverse = np.linalg.inv(A)
-        M = L @ inverse @ L.transpose(0, 2, 1)
-        B_rest = L @ (inverse @ right)
-        half, _ = root_of_k(roots[self.first], self._sums.ZZ)
-        K = np.einsum("ndka,ndkb->ndab", half, half)[:, self._sums.kind]
-        ZA = self._sums.ZA
-        left = np.matmul(K, ZA[:, :, :R])
+        inverse = np.linalg.inv(root_above_one(A))
+        score = inverse @ right
+        half = inverse @ self._root(roots).transpose(0, 2, 1)
+        turned = inverse @ self._turned(roots).transpose(0, 2, 1)
+        maps, own = effects_given(roots[self.first], self._sums.R)
+        K = (own.swapaxes(2, 3) @ own)[:, self._sums.kind]
+        maps, coordinates = maps[:, self._sums.kind], self._sums.coordinates
+        left = (maps @ coordinates[:, :, :R]) @ turned[:, None].swapaxes(2, 3)
         response = [np.empty(0)] * (len(self.rest) + 1)
-        response[self.first] = np.matmul(K, ZA[:, :, R:]) - np.matmul(left, B_rest[:, None])
+        response[self.first] = maps @ coordinates[:, :, R:] - left @ score[:, None]
+        rest = half.transpose(0, 2, 1) @ score
         for i, f in enumerate(self.rest):
-            response[f] = B_rest[:, self._at(i)]
-        return response, K, left, M
+            response[f] = rest[:, self._at(i)]
+        return response, K, left, half
 
     def second_moments(self, roots: list[Array], W: Array) -> list[Array]:
         """See `Structure.second_moments`."""
-        n, R, M = len(W), int(self.starts[-1]), len(self._sums.total)
+        n, R, M = len(W), int(self.starts[-1]), len(self._sums.outside)
         out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
         for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
             A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
-            L = self._root(some)
-            inverse = np.linalg.inv(A)
-            B = L @ (inverse @ right)
+            inverse = np.linalg.inv(root_above_one(A))
+            turned = inverse @ self._turned(some).transpose(0, 2, 1)
+            score = inverse @ right
+            inner = score @ W[part]
             # What the largest factor sees beside X and y: the other effects, with a minus sign.
-            whole = np.empty((len(B), M, M))
+            whole = np.empty((len(A), M, M))
             whole[:, R:, R:] = W[part]
-            cross = B @ W[part]
+            cross = turned.transpose(0, 2, 1) @ inner
             whole[:, :R, R:], whole[:, R:, :R] = -cross, -cross.transpose(0, 2, 1)
-            whole[:, :R, :R] = L @ inverse @ L.transpose(0, 2, 1) + cross @ B.transpose(0, 2, 1)
+            own = inner @ score.transpose(0, 2, 1)
+            own[:, np.arange(R), np.arange(R)] += 1
+            whole[:, :R, :R] = turned.transpose(0, 2, 1) @ own @ turned
             out[self.first][part] = self._sums.second_moments(some[self.first], whole)
+            half = inverse @ self._root(some).transpose(0, 2, 1)
+            effects = half.transpose(0, 2, 1) @ own @ half
             for i, f in enumerate(self.rest):
                 at = self._at(i)
-                own = whole[:, at[:, :, None], at[:, None, :]]
-                out[f][part] = own.sum(axis=1)
+                out[f][part] = effects[:, at[:, :, None], at[:, None, :]].sum(axis=1)
         return out
 
     def draw(
@@ -221,22 +255,22 @@ class SmallRemainder:
     ) -> list[Array]:
         """See `Structure.draw`."""
         R = int(self.starts[-1])
-        G, q = self._sums.ZA.shape[:2]
+        G, q = self._sums.coordinates.shape[:2]
         # One stream for each kind of effect, so that block sizes change nothing.
         small, large = split_stream(rng, 2)
         rest, first = np.empty((len(c), R)), np.empty((len(c), G, q))
-        each = max(len(self._sums.total) ** 2, G * q * q)
+        each = max(len(self._sums.outside) ** 2, G * q * q)
         for part in budget.DENSE_BATCH.blocks(len(c), each):
             some = [r[part] for r in roots]
             sigma = np.exp(log_sigma[part])
             A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
-            F = np.linalg.cholesky(A)
+            F = root_above_one(A)
             score = np.einsum("ndk,nk->nd", right, c[part])
             z = small.standard_normal(score.shape) * sigma[:, None]
             inner = np.linalg.solve(F, score[:, :, None]) + z[:, :, None]
-            b = (self._root(some) @ np.linalg.solve(F.transpose(0, 2, 1), inner))[:, :, 0]
-            rest[part] = b
-            both = np.concatenate([-b, c[part]], axis=1)
+            effects = np.linalg.solve(F.transpose(0, 2, 1), inner)
+            rest[part] = (self._root(some) @ effects)[:, :, 0]
+            both = np.concatenate([-(self._turned(some) @ effects)[:, :, 0], c[part]], axis=1)
             first[part] = self._sums.draw(some[self.first], both, sigma, large)
         out = [first] * (len(self.rest) + 1)
         for i, f in enumerate(self.rest):
