@@ -133,7 +133,7 @@ def share(name: str, value: Any, example: float = 0.95) -> float:
     value = _plain(value)
     if not (is_number(value) and 0 < value < 1):
         hint = f"e.g. {example:g}"
-        if is_number(value) and 1 < value < 100:
+        if is_number(value) and 2 <= value < 100:  # a percentage, by its size
             hint = f"{value / 100:g} for {value:g}%"
         raise DataError(f"{name} is {brief(value)}; a number between 0 and 1 is expected, {hint}.")
     return float(value)

@@ -32,7 +32,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("half_normal", "HalfNormal", "halfnormal"), "halfnorm(scale=sd)"),
     **dict.fromkeys(("half_cauchy", "HalfCauchy"), "halfcauchy(scale=s)"),
     **dict.fromkeys(("student_t", "StudentT", "student"), "t(df, mean, scale)"),
-    **dict.fromkeys(("half_student_t", "HalfStudentT", "halft"), "half_t(scale, df=3)"),
+    **dict.fromkeys(("half_student_t", "HalfStudentT"), "half_t(scale, df=3)"),
     **dict.fromkeys(
         ("inv_gamma", "inverse_gamma", "InverseGamma", "igamma"), "invgamma(a, scale=b)"
     ),
@@ -40,7 +40,7 @@ _ELSEWHERE = {
         ("log_normal", "lognormal", "LogNormal", "dlnorm"), "lognorm(sd, scale=median)"
     ),
     **dict.fromkeys(("unif", "dunif", "Uniform"), "uniform(low, high - low)"),
-    **dict.fromkeys(("Gamma", "dgamma_rate"), "gamma(shape, scale=1 / rate)"),
+    **dict.fromkeys(("Gamma", "dgamma"), "gamma(shape, scale=1 / rate)"),
 }
 
 
