@@ -56,6 +56,8 @@ class Cells:
         Sum of the rows' log weights.
     median, mad
         Median of y and median absolute deviation times 1.4826, for default priors.
+    sd
+        Standard deviation of y, for default priors where more than half of y is one number.
     """
 
     rows: int
@@ -73,6 +75,7 @@ class Cells:
     log_weights: float
     median: float
     mad: float
+    sd: float = 0.0
 
 
 def balanced_cells(

@@ -80,6 +80,7 @@ def compress(rows: Rows) -> Cells:
         log_weights=0.0 if w is None else float(np.log(w).sum()),
         median=median,
         mad=1.4826 * float(np.median(np.abs(y - median))),
+        sd=float(y.std()),
     )
 
 

@@ -73,7 +73,8 @@ def fit(
         `scipy.stats.norm(mean, sd)` or `flat()`. Text as on the command line works too:
         `"half_t(50)"`. `"x|g_corr"` takes `lkj(theta)`. Default: flat coefficients, `lkj(1)`
         (uniform over correlation matrices), and on all standard deviations
-        `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms. The
+        `half_t(scale, df=3)` with scale max(2.5, mad(y)) rounded to one decimal, as in brms;
+        where mad(y) is zero, sd(y) takes its place, with a warning. The
         intercept's prior is on the value at x = 0, not at the mean of x.
     method
         `"exact"`: independent draws. Where proposals do not cover the posterior and the package

@@ -19,10 +19,15 @@ from ranef.formula.row_by_row import check_row_by_row
 from ranef.formula.spec import DesignSpec, column_type
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.parse import Formula
+
+# Numbers whose squares, and sums of these, double precision holds.
+_FAR = 1e140
 
 __all__ = ["Rows", "evaluate"]
 
@@ -191,6 +196,9 @@ def evaluate(
     factors, codes = grouping_factors(formula, complete)
     slopes, groups = group_columns(varying, formula, tidied, factors)
     check_nesting(formula, factors, codes)
+    _refuse_far(X, fixed.names)
+    _refuse_far(slopes, [n for group in groups for n in group.names])
+    _refuse_far(y[:, None], [formula.response])
     row_weights, sigma = None, None
     if precision is not None:
         row_weights = _positive(complete[precision], "Weight" if se is None else "Standard error")
@@ -222,6 +230,19 @@ def evaluate(
         dropped=dropped,
         frame=kept,
     )
+
+
+def _refuse_far(columns: Array, names: Sequence[str]) -> None:
+    """Refuse columns of numbers whose squares leave the range of double precision."""
+    for j, column in enumerate(columns.T):
+        largest = float(np.abs(column).max()) if len(column) else 0.0
+        if largest > _FAR or 0 < largest < 1 / _FAR:
+            what = f"column {names[j]!r}" if len(names) == columns.shape[1] else "a column"
+            raise DataError(
+                f"The largest number of {what} is {largest:.3g} in size; numbers between "
+                f"{1 / _FAR:g} and {_FAR:g} are expected. Use other units.",
+                value=largest,
+            )
 
 
 def _check_response_once(formula: Formula, right: list[Any]) -> None:

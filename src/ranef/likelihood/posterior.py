@@ -26,8 +26,9 @@ __all__ = ["LARGEST_RATIO", "Interpolation", "MarginalPosterior", "largest_ratio
 # Log parameters beyond this leave the range of double precision when squared.
 _FAR = 300.0
 # Log ratio of what effects add to rows to what residuals do, beyond which rounding swamps the
-# likelihood: cross-products hold some 15 digits, so that a variance ratio of 1e14 leaves one.
-LARGEST_RATIO = 16.1
+# likelihood: cross-products hold some 15 digits, so that a variance ratio of 1e14 leaves one. The
+# density goes on a little, so that whoever climbs towards a perfect fit sees where it leads.
+LARGEST_RATIO, _END = 16.1, 20.7
 
 
 class Interpolation(Protocol):
@@ -128,11 +129,11 @@ class MarginalPosterior:
         -------
         numpy.ndarray
             Shape (n,); -inf where a parameter leaves the range of double precision or a variance
-            ratio exceeds 1e14.
+            ratio exceeds 1e18.
         """
         out = np.full(len(theta), -np.inf)
         inside = np.all(np.abs(theta) < _FAR, axis=1)
-        inside &= largest_ratio(self.model, theta) < LARGEST_RATIO
+        inside &= largest_ratio(self.model, theta) < _END
         if profile is None and not inside.all():
             if inside.any():
                 out[inside] = self.log_density(theta[inside])

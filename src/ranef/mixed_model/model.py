@@ -14,6 +14,8 @@ from ranef.data.tables import read_table
 from ranef.errors import (
     DataError,
     PriorError,
+    ReliabilityWarning,
+    warn,
 )
 from ranef.formula.parse import parse_formula
 from ranef.formula.rows import evaluate
@@ -30,7 +32,7 @@ from ranef.priors import (
 from ranef.priors.joint import SHARES, TOTAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ranef.cells.cells import Cells
     from ranef.cells.orthonormal import OrthonormalCells
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.formula.rows import Rows
     from ranef.formula.spec import DesignSpec
+    from ranef.mixed_model.assign_priors import Stated
+    from ranef.mixed_model.parameters import TermPrior
 
 __all__ = ["ModelSpec", "build_model", "model_from_cells"]
 
@@ -196,7 +200,7 @@ def model_from_cells(
         spec.fixed.terms,
         spec.groups,
         kind.dispersions,
-        mad=cells.mad,
+        mad=cells.mad or cells.sd,
     )
     blocks: list[list[int]] = [[] for _ in spec.factors]
     group_terms = []
@@ -209,6 +213,7 @@ def model_from_cells(
         FactorLayout(factor.name, int(codes.max()) + 1, codes, tuple(block))
         for factor, codes, block in zip(spec.factors, cells.level, blocks, strict=True)
     )
+    _warn_of_scale(cells, group_terms, stated)
     design, response = orthonormalize(cells, spec.fixed.names, layouts)
     sizes = column_sizes(design)
     model = ModelSpec(
@@ -230,6 +235,19 @@ def model_from_cells(
     )
     check_proper(model)
     return model
+
+
+def _warn_of_scale(cells: Cells, terms: Sequence[TermPrior], stated: Stated) -> None:
+    """Warn where default priors rest on the response's SD, because its MAD is zero."""
+    names = [name for term in terms for name in term.names]
+    if cells.mad or cells.sd <= 2.5 or all(name in stated.by_name for name in names):
+        return
+    warn(
+        "More than half of the response is one and the same number, so its median absolute "
+        f"deviation is zero; default priors take its standard deviation, {cells.sd:.3g}, as their "
+        "scale instead. State priors, or check that the response is as it should be.",
+        ReliabilityWarning,
+    )
 
 
 def _check_names(spec: DesignSpec) -> None:

@@ -42,6 +42,9 @@ def aliased_columns(X: Array) -> tuple[int, ...]:
     (2,)
     """
     N, p = X.shape
+    # Powers of two, which cost no digits: squares of any units stay within range.
+    size = np.abs(X).max(axis=0, initial=0.0)
+    X = X / np.exp2(np.round(np.log2(np.where(size > 0, size, 1.0))))
     basis = np.empty((N, 0))
     found = []
     constant = False

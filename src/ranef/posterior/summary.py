@@ -31,8 +31,13 @@ __all__ = [
     "model_notes",
     "percent",
     "scalars",
+    "shown",
     "summarise",
 ]
+
+
+# Decimals beyond which a number is shown in scientific form.
+_MOST_DECIMALS = 9
 
 
 def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
@@ -205,7 +210,7 @@ def format_table(tree: xr.DataTree, certificate: Certificate) -> str:
         if section != (section := _section(str(name), attrs)):
             body.append([section])
         digits = decimals(row["sd"])
-        cells = [f"{row[c]:.{digits}f}" for c in table.columns[:5]]
+        cells = [shown(row[c], digits) for c in table.columns[:5]]
         cells += [f"{row['ess']:,.0f}"]
         cells += [f"{row['r_hat']:.3f}"] if "r_hat" in table else []
         body.append([f"  {name}", *cells])
@@ -262,7 +267,7 @@ def format_rows(table: pd.DataFrame) -> str:
     body = [["", *map(str, table.columns)]]
     for name, row in table.iterrows():
         own = decimals(row["sd"])
-        cells = [f"{row[c]:.{3 if str(c).startswith('P(') else own}f}" for c in table.columns]
+        cells = [shown(row[c], 3 if str(c).startswith("P(") else own) for c in table.columns]
         label = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
         body.append([label, *cells])
     widths = [max(len(line[j]) for line in body) for j in range(len(body[0]))]
@@ -310,6 +315,18 @@ def _section(name: str, attrs: Any) -> str:
     if any(correlation_label(f"|{factor}") in name for factor in effects.values()):
         return "Correlations"
     return "Fixed effects"
+
+
+def shown(value: float, digits: int, comma: str = "") -> str:
+    """Write a number with so many decimals; far from one in short scientific form.
+
+    Examples
+    --------
+    >>> shown(1251.4, 0, ","), shown(0.25, 2), shown(3.14159e-140, 141), shown(-2e20, 0)
+    ('1,251', '0.25', '3.14e-140', '-2.00e+20')
+    """
+    far = digits > _MOST_DECIMALS or abs(value) >= 1e15
+    return f"{value:.2e}" if far and np.isfinite(value) else f"{value:{comma}.{digits}f}"
 
 
 def decimals(sd: float) -> int:

@@ -298,7 +298,7 @@ def default_scale(mad: float) -> float:
     Parameters
     ----------
     mad
-        Median absolute deviation of the response times 1.4826.
+        Median absolute deviation of the response times 1.4826; its SD where that is zero.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from ranef.posterior.summary import count_levels, decimals, model_notes
+from ranef.posterior.summary import count_levels, decimals, model_notes, shown
 from ranef.report.page import render
 from ranef.report.picture import inline_png, inline_svg
 
@@ -50,7 +50,7 @@ def fit_section(fit: Fit) -> dict[str, object]:
     rows = []
     for name, row in table.iterrows():
         digits = decimals(row["sd"])
-        cells = [f"{row[c]:,.{digits}f}" for c in table.columns[:5]]
+        cells = [shown(row[c], digits, ",") for c in table.columns[:5]]
         cells.append(f"{row['ess']:,.0f}")
         if "r_hat" in table:
             cells.append(f"{row['r_hat']:.3f}")

@@ -96,7 +96,7 @@ def sample_nuts(
 
     begin = list(bounds.outside(np.array(starts(model))))
     modes = find_modes(log_f, begin)
-    refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
+    refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
     center, root = modes[0][0], np.asarray(np.linalg.cholesky(modes[0][1]))
     if settings.start is None:
         first = _first_states(log_f, modes, settings.chains, streams[0])

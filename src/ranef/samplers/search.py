@@ -10,6 +10,8 @@ from ranef.cells.orthonormal import column_sizes
 from ranef.likelihood.posterior import LARGEST_RATIO, largest_ratio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
 
@@ -45,7 +47,27 @@ def starts(model: ModelSpec) -> list[Array]:
     return out
 
 
-def refuse_perfect_fit(model: ModelSpec, mode: Array) -> None:
-    """Raise ImproperPosteriorError if the mode (d,) lies at a residual SD of next to nothing."""
-    if largest_ratio(model, mode[None])[0] > LARGEST_RATIO - 1:
+def refuse_perfect_fit(
+    model: ModelSpec, log_density: Callable[[Array], Array], mode: Array
+) -> None:
+    """Raise ImproperPosteriorError where the density rises towards a residual SD of nothing.
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+    log_density
+        Of parameter vectors (n, d).
+    mode
+        The best mode found, shape (d,). A climb towards a perfect fit may stop early, so a residual
+        SD as small as the likelihood can weigh is tried too.
+    """
+    gap = LARGEST_RATIO - 1 - largest_ratio(model, mode[None])[0]
+    perfect = gap < 0
+    if not perfect and model.parameters.family.dispersions:
+        nothing = mode.copy()
+        nothing[-1] -= gap
+        there, here = log_density(np.stack([nothing, mode]))
+        perfect = there > here
+    if perfect:
         raise model.parameters.family.perfect_fit()

@@ -29,7 +29,7 @@ from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
-from ranef.posterior.summary import decimals
+from ranef.posterior.summary import decimals, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,7 @@ class PredictiveCheck:
         table = self.table()
         digits = [decimals(sd) for sd in table["sd"]]
         for name in table.columns[:-1]:
-            table[name] = [f"{v:.{d}f}" for v, d in zip(table[name], digits, strict=True)]
+            table[name] = [shown(v, d) for v, d in zip(table[name], digits, strict=True)]
         table["p_value"] = [f"{p:.3f}" for p in self.p_values]
         table.index.name = None
         return "\n".join(

@@ -15,7 +15,7 @@ from ranef.errors import DataError, nearest
 from ranef.formula.new_rows import DesignRows, Groups, Kind, fitted_rows, new_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
-from ranef.posterior.summary import decimals
+from ranef.posterior.summary import decimals, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,7 +214,7 @@ class Prediction:
         digits = decimals(float(np.median(self.sd)))
         head = self.full_table().iloc[:_PRINTED].copy()
         for name in self.table():
-            head[name] = [f"{v:.{digits}f}" for v in head[name]]
+            head[name] = [shown(v, digits) for v in head[name]]
         more = len(self.mean) - len(head)
         return "\n".join(
             [

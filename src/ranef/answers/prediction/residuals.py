@@ -22,7 +22,7 @@ from ranef.common.random_streams import split_stream
 from ranef.formula.new_rows import fitted_rows
 from ranef.formula.parse import parse_formula
 from ranef.numerics import mixtures
-from ranef.posterior.summary import decimals
+from ranef.posterior.summary import decimals, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ class Residuals:
         digits = 2 if self.kind == "pit" else decimals(float(kept.std()))
         quantiles = np.quantile(kept, [0, 0.25, 0.5, 0.75, 1])
         names = ("min", "25%", "median", "75%", "max")
-        cells = [f"{v:.{digits}f}" for v in quantiles]
+        cells = [shown(v, digits) for v in quantiles]
         widths = [max(len(n), len(c)) for n, c in zip(names, cells, strict=True)]
         return "\n".join(
             [

@@ -35,7 +35,7 @@ from ranef.errors import (
 )
 from ranef.mixed_model.assign_priors import joint_names_taken
 from ranef.mixed_model.model import model_from_cells
-from ranef.posterior.summary import decimals
+from ranef.posterior.summary import decimals, shown
 from ranef.priors import dirichlet, half_t, parse_prior, variance
 from ranef.priors.joint import SHARES, TOTAL
 from ranef.samplers import SAMPLERS
@@ -146,9 +146,9 @@ class Sensitivity:
         elif furthest >= _OTHER[0] or widest >= _OTHER[1]:
             whose = "the prior's"
         text = (
-            f"{whose}: medians from {rows.loc[low, 'median']:.{digits}f} ({low}) to "
-            f"{rows.loc[high, 'median']:.{digits}f} ({high}), at most {furthest:.2f} posterior SD "
-            f"from the fit's; intervals up to {widest:.2f} times as wide or narrow"
+            f"{whose}: medians from {shown(rows.loc[low, 'median'], digits)} ({low}) to "
+            f"{shown(rows.loc[high, 'median'], digits)} ({high}), at most {furthest:.2f} "
+            f"posterior SD from the fit's; intervals up to {widest:.2f} times as wide or narrow"
         )
         prior, likelihood = self.power_scaling.loc[name, ["prior", "likelihood"]]
         if prior >= _SENSITIVE:
@@ -190,8 +190,8 @@ class Sensitivity:
             part = table.loc[name]
             digits = decimals(float(part.loc[FITTED, "sd"]))
             body[name] = {
-                prior: f"{row['median']:.{digits}f} [{row[ends[0]]:.{digits}f}, "
-                f"{row[ends[1]]:.{digits}f}]"
+                prior: f"{shown(row['median'], digits)} [{shown(row[ends[0]], digits)}, "
+                f"{shown(row[ends[1]], digits)}]"
                 for prior, row in part.iterrows()
             }
         lines = [f"Posterior medians and {self.prob:.0%} intervals under each prior", ""]
@@ -262,7 +262,9 @@ def sensitivity(
     cells = compress(source.rows)
     own = source.model.prior_texts()
     checked = _check_priors(priors)
-    stated = default_alternatives(source.model, cells.mad) if checked is None else checked
+    stated = (
+        default_alternatives(source.model, cells.mad or cells.sd) if checked is None else checked
+    )
     base = _named(source.model, drawn.theta, drawn.beta)
     wanted = _quantities(quantities, base)
     results: dict[str, dict[str, Array]] = {FITTED: {n: f(base) for n, f in wanted.items()}}
@@ -398,7 +400,9 @@ def _kept(own: Mapping[str, str], changes: Mapping[str, Any], model: ModelSpec) 
 
 def _named(model: ModelSpec, theta: Array, beta: Array) -> dict[str, Array]:
     """Draws of every parameter by the name that the summary gives it, shape (n,) each."""
-    theta, beta = theta.reshape(-1, theta.shape[-1]), beta.reshape(-1, beta.shape[-1])
+    theta = theta.reshape(-1, theta.shape[-1])
+    # Without coefficients there is nothing from which to count the draws.
+    beta = beta.reshape(len(theta), beta.shape[-1])
     last = {name for term in model.parameters.terms for name in term.correlation_names}
     named = model.parameters.named(theta)
     out = dict(zip(model.names, beta.T, strict=True))

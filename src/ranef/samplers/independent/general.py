@@ -85,7 +85,7 @@ def sample_independent(
         return np.asarray(value + bounds.log_jacobian(v)[0].sum(axis=1))
 
     modes = find_modes(opened, list(bounds.outside(np.stack(begin))))
-    refuse_perfect_fit(model, bounds.inside(modes[0][0][None])[0])
+    refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
     warp = TailTransform(bounds, modes[0][0])
 
     def log_f(y: Array) -> Array:
