@@ -8,7 +8,7 @@ endif
 VENV := .venv/$(TAG)
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test lint lint-style lint-types figures bench calibrate setup clean
+.PHONY: demo docs fuzz test lint lint-style lint-types figures bench calibrate setup clean
 
 setup: $(VENV)/.ready
 
@@ -51,6 +51,12 @@ bench: $(VENV)/.ready
 calibrate: $(VENV)/.ready
 	@# 1,000 simulations of every engine, structure and family of priors; an interrupted run goes on.
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/calibrate.py --folder calibration
+
+N ?= 1000
+SEED ?= 0
+fuzz: $(VENV)/.ready
+	@# N random designs from SEED on against a dense oracle; each failure tells the seed that repeats it.
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --number $(N) --seed $(SEED)
 
 clean:
 	rm -rf .venv demo docs/_build build dist calibration
