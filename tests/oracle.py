@@ -63,12 +63,20 @@ class Oracle:
             return value - 0.5 * (n - p) * np.log(2 * np.pi) - np.log(np.abs(np.diag(T))).sum()
         return value - 0.5 * n * np.log(2 * np.pi)
 
-    def shares_unexplained(self):
-        """What residuals' precision is left of each row's own once all others are known."""
-        root, size, Q = self.parts[3], self.parts[2], self.parts[5]
+    def left_out(self):
+        """Log density of each row given all others, and the share of its noise in what is open.
+
+        With P the precision of all rows, coefficients integrated out, row i given the others is
+        normal about y_i - (Py)_i / P_ii with variance 1 / P_ii.
+        """
+        _, _, size, root, white, Q, _ = self.parts
         inverse = linalg.solve_triangular(root, np.eye(len(size)), lower=True)
-        precision = np.sum(inverse**2, axis=0) - np.sum((Q.T @ inverse) ** 2, axis=0)
-        return precision / size**2 * self.noise
+        own = inverse - Q @ (Q.T @ inverse)
+        precision = np.sum(own**2, axis=0) / size**2
+        score = own.T @ (white[:, -1] - Q @ (Q.T @ white[:, -1])) / size
+        with np.errstate(divide="ignore", invalid="ignore"):
+            density = 0.5 * (np.log(precision / (2 * np.pi)) - score**2 / precision)
+        return density, precision * self.noise
 
     def coefficients(self):
         """Posterior mean and covariance of the coefficients."""
