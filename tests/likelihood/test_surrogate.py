@@ -110,7 +110,7 @@ def test_the_posterior_is_that_of_the_likelihood_itself(name, monkeypatch):
     limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.0)
     made = SAMPLERS["exact"](model, request, np.random.default_rng(2))
     assert made.surrogate_error < 1e-2
-    assert made.fallback is None
+    assert made.memory is None
     values = {"sigma": (direct.sigma, made.sigma)}
     values |= {k: (v, made.scales[k]) for k, v in direct.scales.items()}
     values |= {k: (v[..., 0], made.correlations[k][..., 0]) for k, v in direct.correlations.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,14 @@ import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 from scipy import stats
-from scipy.special import logsumexp
 
 import ranef as rf
-import ranef.samplers.exact as exact_module
-import ranef.samplers.independent.general as independence_module
 import ranef.samplers.nuts as nuts_module
-from helpers import DATA, limit
-from ranef.likelihood.posterior import MarginalPosterior
-from ranef.likelihood.random_intercept import RandomIntercept
+from helpers import DATA
 from ranef.mixed_model.model import build_model
 from ranef.mixed_model.parameters import ParameterVector
 from ranef.samplers import SAMPLERS
 from ranef.samplers.bounds import Bounds, bounds_of
-from ranef.samplers.independent.mixture import Mixture, fit_mixture
 from ranef.samplers.proposal_quality import shortfall
 from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
@@ -110,137 +103,11 @@ def test_nuts_agrees_with_exact_draws(formula, data):
         assert abs(drawn[..., level].mean() - mean[level]) < 4.5 * np.hypot(error, sd[level] / 60)
 
 
-def narrow_proposals(patch: pytest.MonkeyPatch) -> None:
-    """Let the mixture be what a failed adaptation may leave: one component, far too narrow."""
-
-    def fitted(*given: Any, **options: Any) -> Mixture:
-        good = fit_mixture(*given, **options)
-        return replace(good, weight=np.ones(1), center=good.center[:1], root=0.2 * good.root[:1])
-
-    patch.setattr(independence_module, "fit_mixture", fitted)
-
-
-@pytest.fixture
-def narrow(monkeypatch):
-    narrow_proposals(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def walled() -> rf.Fit:
-    with pytest.MonkeyPatch.context() as patch:
-        narrow_proposals(patch)
-        return rf.fit(
-            CROSSED, crossed_frame(), priors=WALLS, draws=1200, chains=2, warmup=500, seed=1
-        )
-
-
-def test_walls_within_the_likelihood_need_no_nuts():
-    made = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1).certificate
-    assert made.method == "exact"
-    assert made.acceptance > 0.6
-    assert made.trusted
-
-
-def test_nuts_takes_over_where_proposals_fall_short(walled):
-    made = walled.certificate
-    assert walled.draws.attrs["method"] == made.method == "nuts"
-    assert "acceptance" in made.fallback
-    assert made.acceptance is None
-    assert made.pareto_k is None
-    assert made.trusted
-    assert made.r_hat < 1.01
-    assert made.ess > 400
-    assert made.divergences == 0
-    assert "by NUTS, because independent proposals fell short (" in str(made)
-    assert "NUTS draws" in str(walled)
-
-
-def test_what_nuts_draws_there_is_the_posterior(walled):
-    """A tensor grid over the three log SDs, up to the walls, shares nothing but the density."""
-    target = MarginalPosterior(build_model(CROSSED, crossed_frame(), WALLS)[0])
-    g, h = (np.linspace(1e-3, 1, 80) * wall for wall in (0.7, 0.6))
-    sigma = np.linspace(0.8, 1.3, 60)
-    G, H, S = (a.ravel() for a in np.meshgrid(g, h, sigma, indexing="ij"))
-    eta = np.log(np.column_stack([G, H, S]) * (1 - 1e-12))
-    log_w = target.log_density(eta) - eta.sum(axis=1)
-    # Half a cell at the ends.
-    ends = [np.isin(a, edges) for a, edges in ((G, g[[-1]]), (H, h[[-1]]))]
-    log_w += np.log(0.5) * (ends[0].astype(float) + ends[1])
-    w = np.exp(log_w - logsumexp(log_w))
-    posterior = walled.draws["posterior"]
-    off = []
-    for name, grid in (("1|g_sigma", G), ("1|h_sigma", H), ("sigma", S)):
-        draws = posterior[name].to_numpy()
-        error = float(array_stats.mcse(draws, chain_axis=0, draw_axis=1))
-        assert abs(draws.mean() - w @ grid) < 4 * error, name
-        off.append(abs(draws.mean() + 0.3 * draws.std() - w @ grid) / error)
-        for p in (0.1, 0.5, 0.9):
-            at = grid[np.argsort(grid)][np.searchsorted(np.cumsum(w[np.argsort(grid)]), p)]
-            share = (draws <= at) * 1.0
-            error = float(array_stats.mcse(share, chain_axis=0, draw_axis=1))
-            # A grid value carries the mass of its cell: 1/80 of the range at most.
-            cell = w[np.isclose(grid, at)].sum()
-            assert abs(share.mean() - p) < 4 * error + cell, (name, p)
-    assert min(off) > 4  # negative control: draws off by three tenths of their sd
-
-
-@pytest.mark.usefixtures("narrow")
-def test_without_the_package_the_answer_is_marked_and_the_remedy_told(monkeypatch):
+def test_without_the_package_the_remedy_is_told(monkeypatch):
     monkeypatch.setattr(nuts_module, "find_spec", lambda _: None)
     with pytest.raises(rf.RanefError) as error:
         rf.fit(CROSSED, crossed_frame(), method="nuts")
     assert str(error.value) == ("method='nuts' needs the package mici: pip install 'ranef[nuts]'")
-    with pytest.warns(rf.ReliabilityWarning, match=r"pip install 'ranef\[nuts\]'"):
-        poor = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1)
-    assert poor.certificate.method == "exact"
-    assert not poor.certificate.trusted
-    assert poor.certificate.fallback is None
-
-
-@pytest.mark.usefixtures("narrow")
-def test_where_nuts_would_take_too_long_the_proposals_stand_marked(monkeypatch):
-    limit(monkeypatch, "SECOND_ATTEMPT", seconds=0.0)
-    with pytest.warns(rf.ReliabilityWarning, match="Draw with method='nuts'"):
-        poor = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1)
-    assert poor.certificate.method == "exact"
-    assert not poor.certificate.trusted
-
-
-@pytest.mark.usefixtures("narrow")
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        ({"divergences": 3}, "3 divergent trajectories"),
-        ({"apart": 0.7}, "R-hat"),
-    ],
-)
-def test_where_nuts_is_no_good_either_the_fit_says_so(monkeypatch, damage, message):
-    def poor(model: Any, request: SamplerSettings, rng: np.random.Generator) -> PosteriorSample:
-        good = SAMPLERS["gibbs"](model, request, rng)
-        theta = good.theta + damage.get("apart", 0.0) * np.arange(2)[:, None, None]
-        return replace(good, theta=theta, divergences=damage.get("divergences", 0))
-
-    monkeypatch.setattr(exact_module, "sample_nuts", poor)
-    with pytest.warns(rf.ReliabilityWarning, match=message):
-        fit = rf.fit(CROSSED, crossed_frame(), priors=WALLS, draws=1000, chains=2, seed=1)
-    assert not fit.certificate.trusted
-    assert fit.certificate.method == "nuts"
-    assert "DO NOT TRUST" in str(fit)
-
-
-def test_random_intercepts_fall_back_too(monkeypatch):
-    frame = crossed_frame()
-    model, _ = build_model("y ~ 1 + (1|g)", frame)
-    monkeypatch.setattr(exact_module, "shortfall", lambda _: "acceptance 10%")
-    sample = exact_module.sample_exact(
-        model, SamplerSettings(200, 2, 0, ("1|g",), False), np.random.default_rng(1)
-    )
-    assert sample.fallback == "acceptance 10%"
-    # Recorded by log variance ratio and log sigma, as this model's exact draws are.
-    tau, group = np.log(sample.sigma).ravel(), np.log(sample.scales["1|g"]).ravel()
-    expected = RandomIntercept(model).log_density(2 * (group - tau), tau)
-    np.testing.assert_allclose(sample.log_density.ravel(), expected, rtol=1e-10)
-    assert sample.effects["1|g"].shape == (2, 100, 12)
 
 
 def test_few_draws_and_good_proposals_give_no_reason_to_fall_back():

@@ -38,8 +38,8 @@ __all__ = [
 # Characters of a value that a message repeats; of longer ones it names the type.
 _LONGEST = 60
 
-# Draws, sweeps, simulations: more fit into no memory.
-_MOST = 10**9
+# Draws, sweeps and simulations beyond it fit into no memory; R's seeds lie within.
+_MOST = 2**32
 
 
 def brief(value: Any) -> str:

@@ -102,6 +102,8 @@ LEFT_OUT_UNITS = 1_000_000
 # proposal takes so many evaluations, the adaptation included; draws of a fit without a unit more.
 FITS_WITHOUT_UNITS = Budget(seconds=120.0, evaluations=50_000)
 SECOND_ATTEMPT = Budget(seconds=120.0, evaluations=25_000)
+# Annealing particles to 4,000 draws.
+ANNEALING = Budget(seconds=600.0, evaluations=100_000)
 # Evaluations that a sampler asks of the likelihood itself; of one that costs more a polynomial.
 DIRECT_EVALUATIONS = Budget(seconds=4.0, evaluations=8000)
 # Likelihoods for power-scaling: of draws at once, and draws used.

@@ -21,7 +21,6 @@ from ranef.posterior.certificate import Certificate
 from ranef.posterior.source import Source
 from ranef.posterior.tree import to_tree
 from ranef.samplers import SAMPLERS
-from ranef.samplers.nuts import has_nuts
 from ranef.samplers.sample import SamplerSettings
 from ranef.version import __version__
 
@@ -77,11 +76,11 @@ def fit(
         where mad(y) is zero, sd(y) takes its place, with a warning. The
         intercept's prior is on the value at x = 0, not at the mean of x.
     method
-        `"exact"`: independent draws. Where proposals do not cover the posterior and the package
-        mici is installed (`pip install 'ranef[nuts]'`), NUTS draws instead, and the certificate
-        says so. `"gibbs"`: a blocked Gibbs sampler, for comparison. `"nuts"`: the No-U-Turn sampler
-        on the variance parameters, with coefficients and effects drawn exactly given them; it needs
-        mici.
+        `"exact"`: independent draws. Where proposals do not cover the posterior, annealed
+        particles draw instead, and the certificate says so. `"gibbs"`: a blocked Gibbs sampler,
+        for comparison. `"nuts"`: the No-U-Turn sampler on the variance parameters, with
+        coefficients and effects drawn exactly given them; it needs the package mici
+        (`pip install 'ranef[nuts]'`).
     draws
         Number of draws in all chains together.
     chains
@@ -154,7 +153,7 @@ def fit(
         attributes={
             "ranef_version": __version__,
             "formula": model.spec.formula.text,
-            "method": method if sample.fallback is None else "nuts",
+            "method": method,
             "rows": model.design.N,
             "dropped": rows.dropped,
             "groups": {f.name: f.levels for f in model.design.factors},
@@ -183,7 +182,7 @@ def _told(sample: PosteriorSample) -> dict[str, Any]:
     record = {
         "surrogate_error": sample.surrogate_error,
         "divergences": sample.divergences,
-        "fallback": sample.fallback,
+        "memory": sample.memory,
         "log_mass": sample.log_mass,
         "log_mass_error": sample.log_mass_error,
     }
@@ -192,19 +191,11 @@ def _told(sample: PosteriorSample) -> dict[str, Any]:
 
 def _advice(certificate: Certificate) -> str:
     """What to do about draws that are not to be trusted."""
-    covered = certificate.proposals is None or not certificate.proposals.problems
     if certificate.draws < 1000 or certificate.method == "gibbs":
         return "Take more draws or sweeps (draws=, warmup=)."
     if certificate.method == "nuts":
         return "Take more draws (draws=, warmup=), compare with method='gibbs', look at the priors."
-    if covered:
-        return "Compare with method='gibbs' and look at the priors."
-    if not has_nuts():
-        return (
-            "Install NUTS, which takes over where independent proposals fall short: "
-            "pip install 'ranef[nuts]'. Or compare with method='gibbs' and look at the priors."
-        )
-    return "Draw with method='nuts', which takes minutes here, and look at the priors."
+    return "Compare with method='gibbs' and look at the priors."
 
 
 def _recorded(seed: Seed) -> int | str:

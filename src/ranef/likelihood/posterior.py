@@ -69,7 +69,8 @@ def largest_ratio(model: ModelSpec, theta: Array) -> Array:
             parameters.terms, parameters.split(parameters.relative(theta)), strict=True
         )
     ]
-    return np.asarray(np.concatenate(ratios, axis=1).max(axis=1))
+    none = np.full((len(theta), 1), -np.inf)  # of a model without effects
+    return np.asarray(np.concatenate([none, *ratios], axis=1).max(axis=1))
 
 
 class MarginalPosterior:

@@ -21,6 +21,8 @@ __all__ = ["Certificate", "certify"]
 # Four chains' worth of what Vehtari et al. (2021) ask for; of tails half, at which the share of
 # draws beyond a 5% quantile is known to 1.5 percentage points.
 LEAST_ESS, LEAST_TAIL_ESS = 400, 200
+# At which four draws of one particle are worth three and a half.
+LARGEST_MEMORY = 0.05
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class Certificate:
     divergences
         Trajectories of NUTS whose energy ran off, which tell of regions that it does not reach;
         None for other samplers.
-    fallback
-        Why NUTS drew although exact draws were asked for: what the independence sampler's own
-        certificate said. None where the sampler is the one that was asked for.
+    memory
+        Largest correlation of annealed draws with where they began, or of draws that began as one
+        particle; None for other samplers.
     """
 
     method: str
@@ -62,7 +64,7 @@ class Certificate:
     structure: str = ""
     surrogate_error: float | None = None
     divergences: int | None = None
-    fallback: str | None = None
+    memory: float | None = None
 
     @property
     def acceptance(self) -> float | None:
@@ -92,6 +94,8 @@ class Certificate:
         found = [] if self.proposals is None else list(self.proposals.problems)
         if self.r_hat is not None and self.r_hat > 1.01:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
+        if self.memory is not None and self.memory > LARGEST_MEMORY:
+            found.append(f"draws remember where they began (correlation {self.memory:.2f})")
         if self.divergences:
             found.append(f"{self.divergences} divergent trajectories")
         if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
@@ -125,8 +129,8 @@ class Certificate:
         if self.divergences is not None:
             parts.append(f"{self.divergences} divergences")
         sentence = ", ".join(parts)
-        if self.fallback is not None:
-            sentence += f"; by NUTS, because independent proposals fell short ({self.fallback})"
+        if self.memory is not None:
+            sentence += f"; annealed particles, correlation with where they began {self.memory:.2f}"
         return sentence if self.trusted else f"{sentence}. {self.warning}"
 
     @property
@@ -185,5 +189,5 @@ def certify(tree: xr.DataTree) -> Certificate:
         structure=str(tree.attrs["structure"]),
         surrogate_error=tree.attrs.get("surrogate_error"),
         divergences=tree.attrs.get("divergences"),
-        fallback=tree.attrs.get("fallback"),
+        memory=tree.attrs.get("memory"),
     )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ranef.common import budget
 from ranef.common.progress import status
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
 from ranef.likelihood.posterior import MarginalPosterior
+from ranef.samplers.annealed.sampler import sample_annealed
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
-from ranef.samplers.nuts import has_nuts, nuts_seconds, sample_nuts
-from ranef.samplers.proposal_quality import shortfall
+from ranef.samplers.proposal_quality import nearly_independent, shortfall
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,14 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_exact"]
 
-# The least warm-up of NUTS.
-_WARMUP = 500
-
 
 def sample_exact(
     model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
 ) -> PosteriorSample:
-    """Draw independently from the posterior, or by NUTS where proposals do not cover it.
+    """Draw independently from the posterior, or by particles where proposals do not cover it.
 
     Parameters
     ----------
@@ -44,9 +40,8 @@ def sample_exact(
     Returns
     -------
     PosteriorSample
-        Its `fallback` says whether and why NUTS drew. That needs the package mici and an
-        evaluation cheap enough to be done with in two minutes; else the independent proposals
-        stand, and the certificate tells what is wrong with them.
+        Without `accepted` where particles drew. Where an evaluation is too expensive for them the
+        independent proposals stand, and the certificate tells what is wrong with them.
     """
     sample = sample_ratio if model.random_intercept else sample_independent
     drawn = sample(model, settings, rng)
@@ -59,9 +54,8 @@ def sample_exact(
         with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
             drawn = sample_independent(model, settings, rng, interpolated=False)
         reason = shortfall(drawn)
-    if reason is None or not has_nuts():
+    if model.random_intercept or (reason is None and nearly_independent(drawn)):
         return drawn
-    longer = replace(settings, warmup=max(settings.warmup, _WARMUP))
-    if nuts_seconds(model, longer) > budget.SECOND_ATTEMPT.seconds:
+    if not budget.ANNEALING.affords(MarginalPosterior(model).structure.cost):
         return drawn
-    return replace(sample_nuts(model, longer, rng), fallback=reason)
+    return sample_annealed(model, settings, rng)

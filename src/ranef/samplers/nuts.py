@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ranef.samplers.bounds import Bounds
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
-__all__ = ["has_nuts", "nuts_seconds", "sample_nuts"]
+__all__ = ["has_nuts", "sample_nuts"]
 
 _MISSING = "method='nuts' needs the package mici: pip install 'ranef[nuts]'"
 # Acceptance that the step size is tuned for; above the usual 0.8, for fewer divergences.
@@ -41,11 +41,6 @@ _ACCEPT = 0.9
 _NOTABLE = 0.01
 # A start counts as beyond a bound from here on; differences smaller than this are rounding.
 _CLOSE = 1e-12
-# Steps of a typical trajectory, to foretell the time that a run takes.
-_STEPS = 8
-# Seconds of one density with its gradient, less what the likelihood costs, and how many times over
-# it costs that: fitted to nine models of 500 to 30,000 rows.
-_OVERHEAD, _GRADIENT = 6e-4, 6.0
 
 
 def has_nuts() -> bool:
@@ -114,25 +109,6 @@ def sample_nuts(
     return replace(
         complete_draws(target, settings, theta, log_density, streams[2:]), divergences=divergences
     )
-
-
-def nuts_seconds(model: ModelSpec, settings: SamplerSettings) -> float:
-    """Foretell roughly how many seconds `sample_nuts` takes, by a count of operations.
-
-    No clock is read: what it says decides who draws, and a seed gives the same draws on a busy
-    machine as on an idle one.
-
-    Parameters
-    ----------
-    model, settings
-        As for `sample_nuts`.
-
-    Returns
-    -------
-    float
-    """
-    each = _OVERHEAD + _GRADIENT * MarginalPosterior(model).structure.cost
-    return each * _STEPS * (settings.draws + settings.chains * settings.warmup)
 
 
 class _Space:

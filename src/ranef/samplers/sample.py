@@ -133,8 +133,9 @@ class PosteriorSample:
         likelihood itself was evaluated.
     divergences
         Trajectories whose energy ran off; None for samplers other than NUTS.
-    fallback
-        Why NUTS drew in place of the independence sampler; None where it did not.
+    memory
+        Largest correlation of annealed draws with where they began, or of draws that began as one
+        particle; None for other samplers.
     """
 
     parameters: ParameterVector
@@ -152,7 +153,7 @@ class PosteriorSample:
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
     divergences: int | None = None
-    fallback: str | None = None
+    memory: float | None = None
 
     @cached_property
     def sigma(self) -> Array:

@@ -1,25 +1,111 @@
-"""Where the search for a posterior's modes begins, and a mode at which there is no posterior."""
+"""The modes of a posterior, from several starts, and coordinates in which it is near normal."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ranef.cells.orthonormal import column_sizes
-from ranef.likelihood.posterior import LARGEST_RATIO, largest_ratio
+from ranef.common.progress import status
+from ranef.likelihood.interpolation.interpolate import interpolate, is_expensive
+from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior, largest_ratio
+from ranef.numerics.correlations import partial_correlations
+from ranef.numerics.modes import find_modes
+from ranef.samplers.bounds import bounds_of
+from ranef.samplers.tails import TailTransform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.sample import SamplerSettings
 
-__all__ = ["refuse_perfect_fit", "starts"]
+__all__ = ["Landscape", "explore", "refuse_perfect_fit", "starts"]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What samplers need to know of a posterior before they draw.
+
+    Attributes
+    ----------
+    target
+        The marginal posterior.
+    tails
+        Coordinates y whose tails are like a normal density's.
+    modes
+        Modes in y and the inverse Hessians there, the best first.
+    error
+        Largest error of an interpolated log likelihood, in nats; None where it is none.
+    """
+
+    target: MarginalPosterior
+    tails: TailTransform
+    modes: list[tuple[Array, Array]]
+    error: float | None
+
+    def log_density(self, y: Array) -> Array:
+        """Log posterior density of y, shape (n, d), with every constant of `MarginalPosterior`."""
+        inside = self.target.log_density_inside(self.tails.inside(y))
+        return np.asarray(inside + self.tails.log_jacobian(y))
+
+
+def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool = True) -> Landscape:
+    """Find the modes of a posterior, and coordinates to draw in.
+
+    Parameters
+    ----------
+    model
+        Data and priors.
+    settings
+        Whether to show progress.
+    interpolated
+        Whether an expensive likelihood may be interpolated.
+
+    Returns
+    -------
+    Landscape
+
+    Raises
+    ------
+    ImproperPosteriorError
+        If sigma = 0 fits the data perfectly under a prior that allows it.
+    DataError
+        If known standard errors are too small beside the group effects for double precision.
+    """
+    target = MarginalPosterior(model)
+    begin, error = starts(model), None
+    if interpolated and is_expensive(target):
+        with status("Interpolating the likelihood") if settings.progress else nullcontext():
+            target, mode, error = interpolate(target, begin[0])
+        begin = [mode]
+    if (
+        not model.parameters.family.dispersions
+        and not np.isfinite(target.log_density(np.stack(begin))).any()
+    ):
+        raise model.parameters.family.perfect_fit()
+    bounds = bounds_of(model.parameters)
+
+    def opened(v: Array) -> Array:
+        value = target.log_density_inside(bounds.inside(v))
+        return np.asarray(value + bounds.log_jacobian(v)[0].sum(axis=1))
+
+    modes = find_modes(opened, list(bounds.outside(np.stack(begin))))
+    refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
+    tails = TailTransform(bounds, modes[0][0])
+    return Landscape(target, tails, [tails.outside(*m) for m in modes], error)
 
 
 def starts(model: ModelSpec) -> list[Array]:
-    """Two places to climb from: moderate group effects, and nearly none.
+    """Places to climb from: moderate group effects, nearly none, and correlated ones.
+
+    Where columns of a term are correlated over rows, such as a constant and a covariate far from
+    zero, effects that are independent in orthonormal columns are strongly correlated in the user's.
 
     Parameters
     ----------
@@ -44,6 +130,8 @@ def starts(model: ModelSpec) -> list[Array]:
             theta += [0.0] * term.correlations
         theta += [np.log(0.7 * spread * weight)] * len(parameters.family.dispersions)
         out.append(np.array(theta))
+    if any(term.correlations for term in parameters.terms):
+        out.append(_orthonormal_start(model, out[0]))
     return out
 
 
@@ -71,3 +159,31 @@ def refuse_perfect_fit(
         perfect = there > here
     if perfect:
         raise model.parameters.family.perfect_fit()
+
+
+def _orthonormal_start(model: ModelSpec, start: Array) -> Array:
+    """The start with effects that are independent in orthonormal columns of each term."""
+    design, parameters = model.design, model.parameters
+    moments = _column_moments(design)
+    theta = start[None].copy()
+    for term, (log_sd, z) in zip(parameters.terms, parameters.split(theta), strict=True):
+        if not term.correlations:
+            continue
+        block = [design.factors[term.factor].columns[j] for j in term.place]
+        size = np.sqrt(np.diag(moments)[block])
+        # In units of the columns, whatever the user's: SDs are taken up again below.
+        unit = moments[np.ix_(block, block)] / np.outer(size, size)
+        covariance = np.linalg.inv(unit + 1e-12 * np.eye(len(block)))
+        own = np.sqrt(np.diag(covariance))
+        log_sd += np.log(own)
+        z[:] = partial_correlations((covariance / np.outer(own, own))[None])
+    return np.asarray(theta[0])
+
+
+def _column_moments(design: OrthonormalCells) -> Array:
+    """Mean products of the columns that vary by group, the constant first, shape (1 + k, 1 + k)."""
+    total = design.count.sum()
+    mean = (design.count @ design.slopes) / total
+    inner = design.slope_slope.sum(axis=0)
+    inner = (inner + (design.slopes * design.count[:, None]).T @ design.slopes) / total
+    return np.block([[np.ones((1, 1)), mean[None]], [mean[:, None], inner]])

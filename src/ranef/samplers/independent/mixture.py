@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array
 
-__all__ = ["NARROW", "WIDE", "Mixture", "Tails", "fit_mixture"]
+__all__ = ["NARROW", "WIDE", "Mixture", "Tails", "fit_mixture", "starting_mixture"]
 
 _COMPONENTS = 4
 _EM_STEPS = 8
@@ -127,14 +127,7 @@ def fit_mixture(
     -------
     Mixture
     """
-    centers, roots = [], []
-    for mode, covariance in modes:
-        root = np.linalg.cholesky(covariance)
-        # A wide component beside the fitted one finds tails and shoulders that curvature misses.
-        centers += [mode, mode]
-        roots += [1.1 * root, 2.5 * root]
-    weight = np.tile([0.7, 0.3], len(modes)) / len(modes)
-    mixture = Mixture(tails.df, weight, np.array(centers), np.array(roots))
+    mixture = starting_mixture(modes, tails.df)
     components = max(_COMPONENTS, len(modes))
     best_efficiency = -1.0
     for round_ in range(_MOST_ROUNDS):
@@ -168,6 +161,30 @@ def fit_mixture(
         np.vstack([best.center, wide[0]]),
         np.concatenate([best.root, tails.width * wide[1][None]]),
     )
+
+
+def starting_mixture(modes: list[tuple[Array, Array]], df: float = WIDE.df) -> Mixture:
+    """Two components at each mode, as its curvature says and wider.
+
+    Parameters
+    ----------
+    modes
+        Local modes and the inverse Hessians there.
+    df
+        Degrees of freedom.
+
+    Returns
+    -------
+    Mixture
+    """
+    centers, roots = [], []
+    for mode, covariance in modes:
+        root = np.linalg.cholesky(covariance)
+        # The wide component finds tails and shoulders that curvature misses.
+        centers += [mode, mode]
+        roots += [1.1 * root, 2.5 * root]
+    weight = np.tile([0.7, 0.3], len(modes)) / len(modes)
+    return Mixture(df, weight, np.array(centers), np.array(roots))
 
 
 def _spread(gap: Array, w: Array) -> Array:

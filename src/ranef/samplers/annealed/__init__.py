@@ -1,0 +1,1 @@
+"""Draws by particles that are annealed from the modes to the posterior."""

@@ -1,0 +1,173 @@
+"""Particles annealed from an easy density to a posterior (mathematics.md, 4.7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.samplers.annealed.proposal import Proposal, fit_proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ranef.common.array_types import Array, IntArray
+
+    LogDensity = Callable[[Array], Array]
+
+__all__ = ["Particles", "anneal", "move"]
+
+# How far single moves go: an independent one, then smaller and smaller ones.
+RHOS = (0.0, 0.8, 0.5, 0.95)
+# Share of the particles that is to be left of each stage's weights.
+_LEFT = 0.5
+_MOST_STAGES = 60
+
+
+@dataclass(frozen=True)
+class Particles:
+    """Points with the densities between which they are annealed.
+
+    Attributes
+    ----------
+    y
+        Shape (n, d).
+    log_f, log_start
+        Log density of the posterior, and of where the particles began, shape (n,).
+    t
+        How far they are: they follow `start^(1 - t) f^t`.
+    """
+
+    y: Array
+    log_f: Array
+    log_start: Array
+    t: float = 0.0
+
+    @property
+    def log_density(self) -> Array:
+        """Of what they follow, up to a constant; the start may be wherever the posterior is not."""
+        return self.log_f if self.t == 1.0 else _between(self.log_start, self.log_f, self.t)
+
+    def take(self, index: IntArray) -> Particles:
+        """Keep the particles of `index`, in that order."""
+        return replace(
+            self, y=self.y[index], log_f=self.log_f[index], log_start=self.log_start[index]
+        )
+
+
+def anneal(
+    log_f: LogDensity,
+    log_start: LogDensity,
+    start: Array,
+    rng: np.random.Generator,
+) -> tuple[Particles, Proposal]:
+    """Lead draws of one density to another.
+
+    Parameters
+    ----------
+    log_f
+        Where to, up to a constant, of points (n, d).
+    log_start
+        Where from.
+    start
+        Independent draws from there, shape (n, d).
+    rng
+        Source of random numbers.
+
+    Returns
+    -------
+    particles : Particles
+        At t = 1, unless there is no way.
+    proposal : Proposal
+        Fitted to them.
+    """
+    particles = Particles(start, log_f(start), log_start(start))
+    for _ in range(_MOST_STAGES):
+        gain = np.nan_to_num(particles.log_f - particles.log_start, nan=-1e300, neginf=-1e300)
+        t = _next(gain, particles.t)
+        weight = _weights((t - particles.t) * gain)
+        proposal = fit_proposal(particles.y, weight)
+        index = np.searchsorted(
+            np.cumsum(weight), (rng.random() + np.arange(len(weight))) / len(weight)
+        )
+        particles = replace(particles.take(np.minimum(index, len(weight) - 1)), t=t)
+        particles = move(particles, log_f, log_start, proposal, rng, RHOS)
+        if t == 1.0:
+            break
+    return particles, fit_proposal(particles.y)
+
+
+def move(
+    particles: Particles,
+    log_f: LogDensity,
+    log_start: LogDensity | None,
+    proposal: Proposal,
+    rng: np.random.Generator,
+    rhos: tuple[float, ...],
+) -> Particles:
+    """Move every particle once for each rho; what they follow stays as it is.
+
+    Parameters
+    ----------
+    particles
+        Points and their densities.
+    log_f, log_start
+        As for `anneal`; the start is not needed at t = 1.
+    proposal
+        Its steps are accepted with the ratio of densities relative to it.
+    rng
+        Source of random numbers.
+    rhos
+        Correlations of the steps.
+
+    Returns
+    -------
+    Particles
+    """
+    own = proposal.log_density(particles.y)
+    for rho in rhos:
+        n = len(own)
+        y = proposal.draw(n, rng) if rho == 0.0 else proposal.step(particles.y, rho, rng)
+        there = Particles(
+            y,
+            log_f(y),
+            np.zeros(n) if log_start is None else log_start(y),
+            particles.t,
+        )
+        of_there = proposal.log_density(y)
+        gain = (there.log_density - of_there) - (particles.log_density - own)
+        accepted = np.log(rng.random(n)) < np.where(np.isnan(gain), -np.inf, gain)
+        particles = replace(
+            particles,
+            y=np.where(accepted[:, None], there.y, particles.y),
+            log_f=np.where(accepted, there.log_f, particles.log_f),
+            log_start=np.where(accepted, there.log_start, particles.log_start),
+        )
+        own = np.where(accepted, of_there, own)
+    return particles
+
+
+def _between(log_start: Array, log_f: Array, t: float) -> Array:
+    return np.asarray((1 - t) * log_start + t * log_f)
+
+
+def _weights(log_weight: Array) -> Array:
+    weight = np.exp(log_weight - log_weight.max())
+    return np.asarray(weight / weight.sum())
+
+
+def _next(gain: Array, t: float) -> float:
+    """How far to go in one stage: to where half of the particles' worth is left, or to the end."""
+
+    def left(at: float) -> float:
+        weight = _weights((at - t) * gain)
+        return float(1 / (weight @ weight) / len(weight))
+
+    if left(1.0) >= _LEFT:
+        return 1.0
+    low, high = t, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(middle) >= _LEFT else (low, middle)
+    return low
