@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fuzzing import TOLERANCE, compare, draw_design, failures, oracle_of
+from fuzz.designs import TOLERANCE, compare, draw_design, failures, oracle_of
 
 
 @pytest.mark.parametrize("first", [0, 10, 20, 30, 827, 2299])

@@ -1,4 +1,4 @@
-"""Random designs against a dense oracle: `python benchmarks/fuzz.py --number 1000 --seed 0`.
+"""Random designs against a dense oracle: `python benchmarks/random_designs.py --number 1000 --seed 0`.
 
 Each design has a seed of its own, which a failure prints; `--seed S --number 1` repeats it.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from fuzzing import draw_design, failures
+from fuzz.designs import draw_design, failures
 
 
 def main() -> int:

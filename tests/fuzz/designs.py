@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import ranef as rf
-from oracle import Oracle, Term
+from fuzz.oracle import Oracle, Term
 from ranef.answers.leave_one_out.rows import row_densities
 from ranef.errors import RanefError
 
