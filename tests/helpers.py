@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from arviz_stats.base import array_stats
 from scipy import stats
 from scipy.special import ndtr
@@ -22,6 +23,9 @@ from ranef.likelihood.random_intercept import RandomIntercept
 
 DATA = Path(__file__).parent / "reference"
 QUANTILES = {"q025": 0.025, "q50": 0.5, "q975": 0.975}
+CROSSED = "y ~ 1 + (1|g) + (1|h)"
+# Hard walls in the midst of the likelihood: t distributions on log SDs run against them.
+WALLS = {"1|g": stats.uniform(0, 0.7), "1|h": stats.uniform(0, 0.6), "sigma": "half_t(2)"}
 
 
 @cache
@@ -304,3 +308,12 @@ def _panel_nodes(edges, order):
     half = 0.5 * np.diff(edges)
     x = (edges[:-1] + half)[:, None] + half[:, None] * nodes
     return x.ravel(), (half[:, None] * weights).ravel()
+
+
+def crossed_frame(seed: int = 4) -> pd.DataFrame:
+    """Three hundred rows of twelve by six levels, with few effects beside much noise."""
+    rng = np.random.default_rng(seed)
+    n = 300
+    g, h = rng.integers(0, 12, n), rng.integers(0, 6, n)
+    y = 1 + rng.normal(size=12)[g] + 0.5 * rng.normal(size=6)[h] + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "g": g, "h": h})

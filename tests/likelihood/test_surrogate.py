@@ -14,7 +14,7 @@ from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.sample import SamplerSettings
-from ranef.samplers.search import starts
+from ranef.samplers.search import explore, starts
 
 FORMULAS = {
     "slopes": "y ~ x + (x|g)",
@@ -69,9 +69,9 @@ def test_interpolated_is_the_likelihood_down_to_sds_of_zero(name, intercept):
     other, mode, error = expensive.interpolate(target, begin)
     assert isinstance(other.surrogate.box, PlainBox)
     assert error < 1e-2
-    drawn = sample_independent(
-        model, SamplerSettings(400, 4, 0, (), False), np.random.default_rng(1), interpolated=False
-    )
+    settings = SamplerSettings(400, 4, 0, (), False)
+    landscape = explore(model, settings, interpolated=False)
+    drawn = sample_independent(model, settings, np.random.default_rng(1), landscape)
     theta = drawn.theta.reshape(400, -1)
     inside = other.surrogate.inside(model.parameters.relative(theta))
     assert inside.mean() > 0.99

@@ -15,26 +15,14 @@ from scipy.special import logsumexp
 import ranef as rf
 import ranef.samplers.annealed.sampler as annealed_module
 import ranef.samplers.independent.general as independence_module
-from helpers import limit
+from helpers import CROSSED, WALLS, crossed_frame, limit
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.samplers.annealed.particles import RHOS, Particles, anneal, move
 from ranef.samplers.annealed.proposal import fit_proposal
 from ranef.samplers.independent.mixture import Mixture, fit_mixture
 from ranef.samplers.sample import SamplerSettings
-
-
-def crossed_frame(seed: int = 4) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    n = 300
-    g, h = rng.integers(0, 12, n), rng.integers(0, 6, n)
-    y = 1 + rng.normal(size=12)[g] + 0.5 * rng.normal(size=6)[h] + rng.normal(size=n)
-    return pd.DataFrame({"y": y, "g": g, "h": h})
-
-
-CROSSED = "y ~ 1 + (1|g) + (1|h)"
-# Hard walls in the midst of the likelihood: t distributions on log SDs run against them.
-WALLS = {"1|g": stats.uniform(0, 0.7), "1|h": stats.uniform(0, 0.6), "sigma": "half_t(2)"}
+from ranef.samplers.search import explore
 
 
 def bent(n: int = 4000, d: int = 6, seed: int = 1) -> np.ndarray:
@@ -208,7 +196,8 @@ def maximal() -> pd.DataFrame:
 def test_eleven_parameters_agree_with_independent_proposals():
     model, _ = build_model("y ~ a * b + (a * b|s)", maximal())
     settings = SamplerSettings(4000, 4, 0, (), False, moments=False)
-    ours = annealed_module.sample_annealed(model, settings, np.random.default_rng(1))
+    landscape = explore(model, settings)
+    ours = annealed_module.sample_annealed(landscape, settings, np.random.default_rng(1))
     assert ours.memory < 0.03
     many = replace(settings, draws=40_000)
     theirs = independence_module.sample_independent(model, many, np.random.default_rng(2))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from arviz_stats.base import array_stats
 from scipy import stats
 
 import ranef as rf
 import ranef.samplers.nuts as nuts_module
-from helpers import DATA
+from helpers import CROSSED, DATA, WALLS, crossed_frame
 from ranef.mixed_model.model import build_model
 from ranef.mixed_model.parameters import ParameterVector
 from ranef.samplers import SAMPLERS
@@ -21,19 +20,6 @@ from ranef.samplers.proposal_quality import shortfall
 from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::ranef.errors.NestingWarning")
-
-
-def crossed_frame(seed: int = 4) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    n = 300
-    g, h = rng.integers(0, 12, n), rng.integers(0, 6, n)
-    y = 1 + rng.normal(size=12)[g] + 0.5 * rng.normal(size=6)[h] + rng.normal(size=n)
-    return pd.DataFrame({"y": y, "g": g, "h": h})
-
-
-CROSSED = "y ~ 1 + (1|g) + (1|h)"
-# Hard walls in the midst of the likelihood: t distributions on log SDs run against them.
-WALLS = {"1|g": stats.uniform(0, 0.7), "1|h": stats.uniform(0, 0.6), "sigma": "half_t(2)"}
 
 
 def quantities(sample: PosteriorSample) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from ranef.data.types import dictionary_levels
 from ranef.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ def _with_categories(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         import pyarrow.parquet as pq
     except ImportError:
         return frame
-    import pandas as pd
-
     try:
         schema = pq.read_schema(path)
         names = [field.name for field in schema if pa.types.is_dictionary(field.type)]
@@ -154,11 +153,6 @@ def _with_categories(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     except (pa.ArrowException, OSError):
         return frame
     for name in names:
-        if table is None or name not in frame.columns:
-            continue
-        chunks = table.column(name).unify_dictionaries().chunks
-        if chunks:
-            known = dict.fromkeys(v for v in chunks[0].dictionary.to_pylist() if v is not None)
-            values = table.column(name).to_pylist()
-            frame[name] = pd.Categorical(values, list(known))
+        if table is not None and name in frame.columns:
+            frame[name] = dictionary_levels(table.column(name))
     return frame

@@ -158,7 +158,7 @@ def fit(
             "dropped": rows.dropped,
             "groups": {f.name: f.levels for f in model.design.factors},
             "structure": sample.structure,
-            **_told(sample),
+            **_optional(sample),
             "seconds": seconds,
             "seed": _recorded(seed),
             "priors": model.prior_texts(),
@@ -177,8 +177,8 @@ def fit(
     return result
 
 
-def _told(sample: PosteriorSample) -> dict[str, Any]:
-    """What only some samplers tell, as attributes of the tree."""
+def _optional(sample: PosteriorSample) -> dict[str, Any]:
+    """What only some samplers know, as attributes of the tree."""
     record = {
         "surrogate_error": sample.surrogate_error,
         "divergences": sample.divergences,

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.parse import Formula
 
+__all__ = ["Rows", "evaluate"]
+
 # Numbers whose squares, and sums of these, double precision holds.
 _FAR = 1e140
-
-__all__ = ["Rows", "evaluate"]
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,11 @@ def root_above_one(A: Array) -> Array:
 
     Examples
     --------
-    >>> root_above_one(np.array([[[4.0, 4.1], [4.1, 4.0]]])).round(2)[0, 1, 0] > 0
-    np.True_
+    Rounding has made the smaller eigenvalue -0.1; it is at least one.
+
+    >>> F = root_above_one(np.array([[[4.0, 4.1], [4.1, 4.0]]]))
+    >>> np.linalg.eigvalsh(F @ F.swapaxes(1, 2)).round(6)
+    array([[1. , 8.1]])
     """
     try:
         return np.asarray(np.linalg.cholesky(A))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ranef.common import budget
 from ranef.common.progress import status
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
-from ranef.likelihood.posterior import MarginalPosterior
 from ranef.samplers.annealed.sampler import sample_annealed
 from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.proposal_quality import nearly_independent, shortfall
+from ranef.samplers.search import explore
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,19 +43,22 @@ def sample_exact(
         Without `accepted` where particles drew. Where an evaluation is too expensive for them the
         independent proposals stand, and the certificate tells what is wrong with them.
     """
-    sample = sample_ratio if model.random_intercept else sample_independent
-    drawn = sample(model, settings, rng)
+    if model.random_intercept:
+        return sample_ratio(model, settings, rng)
+    landscape = explore(model, settings)
+    cost = landscape.target.structure.cost
+    drawn = sample_independent(model, settings, rng, landscape)
     reason = shortfall(drawn)
-    error = drawn.surrogate_error
+    error = landscape.error
     if error is not None and (reason is not None or error > LARGEST_ERROR):
         # The interpolation holds in a box around the mode, and this posterior reaches beyond.
-        if not budget.SECOND_ATTEMPT.affords(MarginalPosterior(model).structure.cost):
+        if not budget.SECOND_ATTEMPT.affords(cost):
             return drawn
         with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
-            drawn = sample_independent(model, settings, rng, interpolated=False)
+            landscape = explore(model, settings, interpolated=False)
+            drawn = sample_independent(model, settings, rng, landscape)
         reason = shortfall(drawn)
-    if model.random_intercept or (reason is None and nearly_independent(drawn)):
+    good = reason is None and nearly_independent(drawn)
+    if good or not budget.ANNEALING.affords(cost):
         return drawn
-    if not budget.ANNEALING.affords(MarginalPosterior(model).structure.cost):
-        return drawn
-    return sample_annealed(model, settings, rng)
+    return sample_annealed(landscape, settings, rng)

@@ -51,8 +51,13 @@ class Landscape:
 
     def log_density(self, y: Array) -> Array:
         """Log posterior density of y, shape (n, d), with every constant of `MarginalPosterior`."""
-        inside = self.target.log_density_inside(self.tails.inside(y))
-        return np.asarray(inside + self.tails.log_jacobian(y))
+        there = self.target.log_density(self.tails.inside(y))
+        return np.asarray(there + self.tails.log_jacobian(y))
+
+    def log_density_inside(self, y: Array) -> Array:
+        """The same, -inf outside a surrogate's box: cheap everywhere, to fit proposals with."""
+        there = self.target.log_density_inside(self.tails.inside(y))
+        return np.asarray(there + self.tails.log_jacobian(y))
 
 
 def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool = True) -> Landscape:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.linalg import splu
-from threadpoolctl import threadpool_limits
 
 from ranef.common import budget
+from ranef.common.threads import one_thread
 from ranef.likelihood.structures.factor_blocks import reweighted
 from ranef.likelihood.structures.level_bases import (
     cross_coordinates,
@@ -125,9 +125,7 @@ class Crossed:
         """See `Structure.sums`."""
         n, P = len(roots[0]), len(self.outside)
         log_det, U = np.empty(n), np.empty((n, P, P))
-        # On a busy machine the threads of a factorisation this small wait for each other for
-        # longer than they work.
-        with threadpool_limits(1, "blas"):
+        with one_thread():
             for i in range(n):
                 log_det[i], U[i] = self._one([roots[f][i] for f in self.order])
         return log_det, U
@@ -141,7 +139,7 @@ class Crossed:
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """See `Structure.solve`."""
         n = len(roots[0])
-        with threadpool_limits(1, "blas"):
+        with one_thread():
             parts = [self._solve_one([roots[f][i] for f in self.order]) for i in range(n)]
         response = [np.stack([b[k] for b, _ in parts]) for k in self.place]
         return response, [np.stack([c[k] for _, c in parts]) for k in self.place]
@@ -151,7 +149,7 @@ class Crossed:
     ) -> tuple[Array, Array]:
         """See `Structure.at_rows`."""
         responses, variances = [], []
-        with threadpool_limits(1, "blas"):
+        with one_thread():
             for i in range(len(roots[0])):
                 B, own, across, M = self._posterior([roots[f][i] for f in self.order])
                 response = [B[k][None] for k in self.place]

@@ -17,11 +17,9 @@ from ranef.samplers.annealed.particles import RHOS, Particles, anneal, move
 from ranef.samplers.annealed.proposal import fit_proposal
 from ranef.samplers.complete import complete_draws
 from ranef.samplers.independent.mixture import starting_mixture
-from ranef.samplers.search import explore
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
-    from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
     from ranef.samplers.search import Landscape
 
@@ -41,14 +39,14 @@ _CHANCE = 2.5
 
 
 def sample_annealed(
-    model: ModelSpec, settings: SamplerSettings, rng: np.random.Generator
+    landscape: Landscape, settings: SamplerSettings, rng: np.random.Generator
 ) -> PosteriorSample:
     """Draw from the posterior of any Gaussian mixed model by annealed particles.
 
     Parameters
     ----------
-    model
-        Data and priors.
+    landscape
+        The posterior, its modes and coordinates to move in.
     settings
         How many draws. Chains hold the draws of one anneal after the other's.
     rng
@@ -59,32 +57,28 @@ def sample_annealed(
     PosteriorSample
         Its `memory` is the largest correlation left.
     """
-    landscape = explore(model, settings)
     shape = (settings.chains, settings.draws // settings.chains)
     n = shape[0] * shape[1]
     streams = split_stream(rng, _ANNEALS + 2)
-    parts, memories = [], []
-    for stream in track(streams[:_ANNEALS], "Annealing", show=settings.progress):
-        size = -(-n // _ANNEALS)
-        particles, memory = _one_anneal(landscape, size, stream)
-        parts.append(particles.y)
-        memories.append(memory)
-    theta = landscape.tails.inside(np.concatenate(parts)[:n])
+    anneals = [
+        _one_anneal(landscape, -(-n // _ANNEALS), stream)
+        for stream in track(streams[:_ANNEALS], "Annealing", show=settings.progress)
+    ]
+    theta = landscape.tails.inside(np.concatenate([y for y, _ in anneals])[:n])
     log_density = landscape.target.log_density(theta)
     sample = complete_draws(landscape.target, settings, theta, log_density, streams[_ANNEALS:])
-    return replace(sample, memory=max(memories), surrogate_error=landscape.error)
+    memory = max(correlation for _, correlation in anneals)
+    return replace(sample, memory=memory, surrogate_error=landscape.error)
 
 
-def _one_anneal(
-    landscape: Landscape, draws: int, rng: np.random.Generator
-) -> tuple[Particles, float]:
-    """So many draws, and the largest correlation with where they began, or of siblings."""
+def _one_anneal(landscape: Landscape, draws: int, rng: np.random.Generator) -> tuple[Array, float]:
+    """Draws of y (draws, d), and their largest correlation with where they began, or siblings."""
     count = max(_PARTICLES, -(-draws // _COPIES))
     start = starting_mixture(landscape.modes)
     log_f = landscape.log_density
     particles, proposal = anneal(log_f, start.log_density, start.draw(rng, count), rng)
     if particles.t < 1.0:  # no way led to the posterior
-        return particles.take(np.arange(draws)), 1.0
+        return particles.y[:draws], 1.0
     for _ in range(_REFITS):
         particles = move(particles, log_f, None, proposal, rng, RHOS)
         proposal = fit_proposal(particles.y)
@@ -97,7 +91,7 @@ def _one_anneal(
         memory = _memory(begin, _features(landscape, particles), copies)
         if done >= _FEWEST and memory < MEMORY:
             break
-    return particles.take(np.arange(draws)), memory
+    return particles.y[:draws], memory
 
 
 def _features(landscape: Landscape, particles: Particles) -> Array:

@@ -22,6 +22,7 @@ from ranef.samplers.search import explore
 if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
+    from ranef.samplers.search import Landscape
 
 __all__ = ["sample_independent"]
 
@@ -30,8 +31,7 @@ def sample_independent(
     model: ModelSpec,
     settings: SamplerSettings,
     rng: np.random.Generator,
-    *,
-    interpolated: bool = True,
+    landscape: Landscape | None = None,
 ) -> PosteriorSample:
     """Draw independently from the posterior of any Gaussian mixed model.
 
@@ -43,8 +43,8 @@ def sample_independent(
         How many draws. They are independent; chains are only their shape.
     rng
         Source of random numbers.
-    interpolated
-        Whether an expensive likelihood may be interpolated.
+    landscape
+        From `ranef.samplers.search.explore`, if it is at hand.
 
     Returns
     -------
@@ -57,14 +57,14 @@ def sample_independent(
     DataError
         If known standard errors are too small beside the group effects for double precision.
     """
-    landscape = explore(model, settings, interpolated=interpolated)
+    landscape = explore(model, settings) if landscape is None else landscape
     target, tails, error = landscape.target, landscape.tails, landscape.error
     shape = (settings.chains, settings.draws // settings.chains)
     n = shape[0] * shape[1]
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 6)
     reach = WIDE if target.surrogate is None else NARROW
-    mixture = fit_mixture(landscape.log_density, landscape.modes, streams[0], tails=reach)
+    mixture = fit_mixture(landscape.log_density_inside, landscape.modes, streams[0], tails=reach)
     y = mixture.draw(streams[1], n + START)
     theta = tails.inside(y)
     log_f = target.log_density(theta)
