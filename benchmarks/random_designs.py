@@ -1,4 +1,4 @@
-"""Random designs against a dense oracle: `python benchmarks/random_designs.py --number 1000 --seed 0`.
+"""Random designs and a dense oracle: `python benchmarks/random_designs.py --number 1000 --seed 0`.
 
 Each design has a seed of its own, which a failure prints; `--seed S --number 1` repeats it.
 """
