@@ -60,9 +60,19 @@ def largest_ratio(model: ModelSpec, theta: Array) -> Array:
     numpy.ndarray
         Shape (n,); units of columns, weights and the response don't matter.
     """
-    design, parameters = model.design, model.parameters
+    return _largest_ratio(model, _log_sizes(model), theta)
+
+
+def _log_sizes(model: ModelSpec) -> Array:
+    """Log of what each column adds to rows per SD of its effects, relative to their residuals."""
+    design = model.design
     with np.errstate(divide="ignore"):
         size = np.log(column_sizes(design)) + 0.5 * np.log(design.count.sum() / design.N)
+    return np.asarray(size)
+
+
+def _largest_ratio(model: ModelSpec, size: Array, theta: Array) -> Array:
+    design, parameters = model.design, model.parameters
     ratios = [
         log_sd + size[[design.factors[term.factor].columns[j] for j in term.place]]
         for term, (log_sd, _) in zip(
@@ -97,6 +107,7 @@ class MarginalPosterior:
         self.structure = structure or choose_structure(model.design, model.response)
         self.surrogate = surrogate
         self.coefficients = Coefficients(model)
+        self._log_sizes = _log_sizes(model)
 
     def ratio_sums(self, relative: Array) -> tuple[Array, Array]:
         """log|V| and U at log SDs relative to sigma, and correlations; shape (n, ratios)."""
@@ -134,7 +145,7 @@ class MarginalPosterior:
         """
         out = np.full(len(theta), -np.inf)
         inside = np.all(np.abs(theta) < _FAR, axis=1)
-        inside &= largest_ratio(self.model, theta) < _END
+        inside &= _largest_ratio(self.model, self._log_sizes, theta) < _END
         if profile is None and not inside.all():
             if inside.any():
                 out[inside] = self.log_density(theta[inside])

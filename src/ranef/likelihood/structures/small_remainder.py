@@ -181,12 +181,11 @@ class SmallRemainder:
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
         """See `Structure.solve`."""
         response, K, left, half = self._posterior(roots)
-        M = half.transpose(0, 2, 1) @ half
         covariance = [np.empty(0)] * (len(self.rest) + 1)
-        covariance[self.first] = K + left @ left.transpose(0, 1, 3, 2)
+        covariance[self.first] = K + _own_products(left)
         for i, f in enumerate(self.rest):
-            at = self._at(i)
-            covariance[f] = M[:, at[:, :, None], at[:, None, :]]
+            own = half[:, :, self._at(i)]
+            covariance[f] = _own_products(own.transpose(0, 2, 3, 1))
         return response, covariance
 
     def at_rows(
@@ -194,7 +193,7 @@ class SmallRemainder:
     ) -> tuple[Array, Array]:
         """See `Structure.at_rows`."""
         response, K, left, half = self._posterior(roots)
-        own = K + left @ left.swapaxes(2, 3)
+        own = K + _own_products(left)
         across = left @ half[:, None]
         M = half.transpose(0, 2, 1) @ half
         order = [self.first, *self.rest]
@@ -215,9 +214,13 @@ class SmallRemainder:
         maps, own = effects_given(roots[self.first], self._sums.R)
         K = (own.swapaxes(2, 3) @ own)[:, self._sums.kind]
         maps, coordinates = maps[:, self._sums.kind], self._sums.coordinates
-        left = (maps @ coordinates[:, :, :R]) @ turned[:, None].swapaxes(2, 3)
+        beside = _mapped(maps, coordinates)
+        n, G, q, M = beside.shape
+        # One product a draw, by BLAS: levels are many and their blocks tiny.
+        flat = beside[..., :R].reshape(n, G * q, R) @ turned.transpose(0, 2, 1)
         response = [np.empty(0)] * (len(self.rest) + 1)
-        response[self.first] = maps @ coordinates[:, :, R:] - left @ score[:, None]
+        left = flat.reshape(n, G, q, R)
+        response[self.first] = beside[..., R:] - (flat @ score).reshape(n, G, q, M - R)
         rest = half.transpose(0, 2, 1) @ score
         for i, f in enumerate(self.rest):
             response[f] = rest[:, self._at(i)]
@@ -276,3 +279,17 @@ class SmallRemainder:
         for i, f in enumerate(self.rest):
             out[f] = rest[:, self._at(i)]
         return out
+
+
+def _mapped(maps: Array, coordinates: Array) -> Array:
+    """Maps (n, G, q, q) of coordinates (G, q, M), shape (n, G, q, M)."""
+    if maps.shape[2] == 1:
+        return np.asarray(maps * coordinates)
+    return np.asarray(maps @ coordinates)
+
+
+def _own_products(A: Array) -> Array:
+    """A A' of every level, shapes (n, G, q, R) and (n, G, q, q)."""
+    if A.shape[2] == 1:
+        return np.asarray(np.einsum("ngqr,ngqr->ngq", A, A)[..., None])
+    return np.asarray(A @ A.swapaxes(2, 3))
