@@ -12,7 +12,7 @@ from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
 from ranef.samplers import SAMPLERS
-from ranef.samplers.independent.general import sample_independent
+from ranef.samplers.annealed.sampler import MEMORY, sample_by_proposals
 from ranef.samplers.sample import SamplerSettings
 from ranef.samplers.search import explore, starts
 
@@ -71,7 +71,7 @@ def test_interpolated_is_the_likelihood_down_to_sds_of_zero(name, intercept):
     assert error < 1e-2
     settings = SamplerSettings(400, 4, 0, (), False)
     landscape = explore(model, settings, interpolated=False)
-    drawn = sample_independent(model, settings, np.random.default_rng(1), landscape)
+    drawn = sample_by_proposals(landscape, settings, np.random.default_rng(1))
     theta = drawn.theta.reshape(400, -1)
     inside = other.surrogate.inside(model.parameters.relative(theta))
     assert inside.mean() > 0.99
@@ -110,7 +110,7 @@ def test_the_posterior_is_that_of_the_likelihood_itself(name, monkeypatch):
     limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.0)
     made = SAMPLERS["exact"](model, request, np.random.default_rng(2))
     assert made.surrogate_error < 1e-2
-    assert made.memory is None
+    assert made.memory is None or made.memory < MEMORY
     values = {"sigma": (direct.sigma, made.sigma)}
     values |= {k: (v, made.scales[k]) for k, v in direct.scales.items()}
     values |= {k: (v[..., 0], made.correlations[k][..., 0]) for k, v in direct.correlations.items()}

@@ -20,10 +20,10 @@ from ranef.likelihood.posterior import MarginalPosterior
 from ranef.likelihood.random_intercept import RandomIntercept
 from ranef.mixed_model.model import build_model
 from ranef.mixed_model.parameters import ParameterVector
+from ranef.samplers.annealed.sampler import sample_by_proposals
 from ranef.samplers.exact import sample_exact
-from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.sample import SamplerSettings
-from ranef.samplers.search import starts
+from ranef.samplers.search import explore, starts
 
 # Rubin (1981), Journal of Educational Statistics 6, 377: effects of coaching in eight schools.
 Y = np.array([28.0, 8, -3, 7, -1, 1, 18, 12])
@@ -248,9 +248,9 @@ def test_marginal_likelihood_is_that_of_quadrature(prior):
     priors = {"1|school": prior, "Intercept": "norm(3, 12)"}
     proper = build_model(FORMULA, SCHOOLS, priors, se="se")[0]
     line = sample_exact(proper, request, np.random.default_rng(1))
-    mixture = sample_independent(
-        proper, SamplerSettings(20_000, 4, 0, (), progress=False), np.random.default_rng(2)
-    )
+    many = SamplerSettings(20_000, 4, 0, (), progress=False)
+    landscape, rng = explore(proper, many), np.random.default_rng(2)
+    proposed = sample_by_proposals(landscape, many, rng, moving=False)
 
     def joint(sd):
         V = np.diag(SE**2 + sd**2) + 12.0**2
@@ -258,9 +258,9 @@ def test_marginal_likelihood_is_that_of_quadrature(prior):
 
     exact = np.log(sum(integrate.quad(joint, a, b)[0] for a, b in ((0, 20), (20, 200))))
     assert line.log_marginal_likelihood == pytest.approx(exact, abs=1e-7)
-    weight = np.exp(mixture.log_weight.ravel() - mixture.log_weight.max())
+    weight = np.exp(proposed.log_weight.ravel() - proposed.log_weight.max())
     error = weight.std() / weight.mean() / np.sqrt(weight.size)
-    assert abs(mixture.log_marginal_likelihood - exact) < 4.5 * error
+    assert abs(proposed.log_marginal_likelihood - exact) < 4.5 * error
 
 
 def test_flat_prior_needs_three_studies():
@@ -321,7 +321,8 @@ def test_general_sampler_draws_the_random_intercept_as_the_line_does():
     _, truth, _, _ = school_truth(PRIORS["half_t(10)"])
     model = build_model(FORMULA, SCHOOLS, {"1|school": "half_t(10)"}, se="se")[0]
     request = SamplerSettings(20_000, 4, 0, ("1|school",), progress=False)
-    made = sample_independent(model, request, np.random.default_rng(4))
+    landscape = explore(model, request)
+    made = sample_by_proposals(landscape, request, np.random.default_rng(4), moving=False)
     assert made.theta.shape[-1] == 1
     assert np.ptp(made.sigma) == 0
     assert worst(errors_of(made.scales["1|school"], truth)) < 4.5

@@ -14,13 +14,13 @@ from scipy.special import logsumexp
 
 import ranef as rf
 import ranef.samplers.annealed.sampler as annealed_module
-import ranef.samplers.independent.general as independence_module
 from helpers import CROSSED, WALLS, crossed_frame, limit
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.mixed_model.model import build_model
-from ranef.samplers.annealed.particles import RHOS, Particles, anneal, move
-from ranef.samplers.annealed.proposal import fit_proposal
-from ranef.samplers.independent.mixture import Mixture, fit_mixture
+from ranef.samplers.annealed.adapt import adapt
+from ranef.samplers.annealed.fit_proposal import WIDE, fit_proposal, proposal_at
+from ranef.samplers.annealed.particles import Particles, anneal, move
+from ranef.samplers.annealed.proposal import Part, Proposal, Reach
 from ranef.samplers.sample import SamplerSettings
 from ranef.samplers.search import explore
 
@@ -33,8 +33,22 @@ def bent(n: int = 4000, d: int = 6, seed: int = 1) -> np.ndarray:
     return z
 
 
-def test_a_proposal_is_a_density_and_draws_from_it():
-    proposal = fit_proposal(bent(d=2))
+def fitted(y: np.ndarray) -> Proposal:
+    """One part, fitted to even points."""
+    n, d = y.shape
+    return fit_proposal(y, np.full(n, 1 / n), proposal_at([(np.zeros(d), np.eye(d))]))
+
+
+def two_parts(d: int, gap: float = 6.0) -> Proposal:
+    """Around zero and around (gap, ..., gap)."""
+    centers = (np.zeros(d), np.full(d, gap))
+    parts = tuple(Part.straight(c, 1.3 * np.eye(d)) for c in centers)
+    return Proposal(Reach(12.0, 0.3, 2.0), np.array([0.5, 0.5]), parts)
+
+
+@pytest.mark.parametrize("kind", ["bent", "two parts"])
+def test_a_proposal_is_a_density_and_draws_from_it(kind):
+    proposal = fitted(bent(d=2)) if kind == "bent" else two_parts(2)
     many = proposal.draw(200_000, np.random.default_rng(2))
     low, high = many.min(axis=0), many.max(axis=0)
     rng = np.random.default_rng(3)
@@ -51,9 +65,11 @@ def test_a_proposal_is_a_density_and_draws_from_it():
             assert abs(share.mean() - p) < 5 * error
 
 
-@pytest.mark.parametrize("rho", RHOS[1:])
-def test_steps_leave_the_proposal_as_it_is_and_can_be_undone(rho):
-    proposal, rng = fit_proposal(bent(d=3)), np.random.default_rng(5)
+@pytest.mark.parametrize("kind", ["bent", "two parts"])
+@pytest.mark.parametrize("rho", [0.5, 0.8, 0.95])
+def test_steps_leave_the_proposal_as_it_is_and_can_be_undone(rho, kind):
+    proposal = fitted(bent(d=3)) if kind == "bent" else two_parts(3, gap=3.0)
+    rng = np.random.default_rng(5)
     before = proposal.draw(100_000, rng)
     after = proposal.step(before, rho, rng)
     for x, y in zip(before.T, after.T, strict=True):
@@ -74,13 +90,15 @@ def two_bumps(y: np.ndarray) -> np.ndarray:
 
 def test_two_modes_are_held_in_proportion():
     d, rng = 4, np.random.default_rng(1)
-    start = Mixture(
-        12.0, np.array([0.5, 0.5]), np.array([np.zeros(d), np.full(d, 6.0)]),
-        np.repeat(1.3 * np.eye(d)[None], 2, axis=0),
-    )  # fmt: skip
-    particles, _ = anneal(two_bumps, start.log_density, start.draw(rng, 4000), rng)
+    start = two_parts(d)
+    y = start.draw(4000, rng)
+    particles = Particles.of_proposal(y, two_bumps(y), start)
+    proposal, particles = anneal(two_bumps, start, particles, rng, WIDE)
     share = np.mean(particles.y[:, 0] > 3)
     assert abs(share - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 2000)
+    # The proposal has both, so that a single step leads from one to the other.
+    weights = proposal.weight[np.argsort([part.place[0] for part in proposal.parts])]
+    assert weights == pytest.approx([0.7, 0.3], abs=0.05)
     near = particles.y[particles.y[:, 0] < 3]
     assert np.abs(near.mean(axis=0)).max() < 5 / np.sqrt(1500)
     assert np.abs(near.std(axis=0) - 1).max() < 0.1
@@ -93,21 +111,25 @@ def test_moves_leave_the_target_as_it_is():
         return -0.5 * (y**2).sum(axis=1)
 
     y = rng.standard_normal((20_000, 5))
-    wrong = fit_proposal(1.5 * rng.standard_normal((2000, 5)) + 0.3)
-    particles = move(Particles(y, log_f(y), np.zeros(len(y)), 1.0), log_f, None, wrong, rng, RHOS)
+    wrong = fitted(1.5 * rng.standard_normal((2000, 5)) + 0.3)
+    rhos = (0.0, 0.5, 0.8, 0.95)
+    particles = move(Particles.of_posterior(y, log_f(y)), log_f, None, wrong, rng, rhos)[-1]
     assert np.mean(particles.y != y) > 0.5
     for column in particles.y.T:
         assert stats.kstest(column, "norm").pvalue > 1e-4
 
 
 def narrow_proposals(patch: pytest.MonkeyPatch) -> None:
-    """Let the mixture be what a failed adaptation may leave: one component, far too narrow."""
+    """Let the proposal be what a failed adaptation may leave: far too narrow."""
 
-    def fitted(*arguments: Any, **options: Any) -> Mixture:
-        good = fit_mixture(*arguments, **options)
-        return replace(good, weight=np.ones(1), center=good.center[:1], root=0.2 * good.root[:1])
+    def failed(*arguments: Any, annealing: bool = False) -> tuple[Proposal, Particles | None]:
+        if annealing:
+            return adapt(*arguments, annealing=True)
+        good, _ = adapt(*arguments)
+        parts = tuple(replace(part, root=0.2 * part.root) for part in good.parts)
+        return replace(good, parts=parts), None
 
-    patch.setattr(independence_module, "fit_mixture", fitted)
+    patch.setattr(annealed_module, "adapt", failed)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +198,7 @@ def test_where_particles_would_take_too_long_the_proposals_stand_marked(monkeypa
 
 def test_draws_that_remember_where_they_began_are_not_trusted(monkeypatch):
     narrow_proposals(monkeypatch)
-    monkeypatch.setattr(annealed_module, "move", lambda particles, *_: particles)
+    monkeypatch.setattr(annealed_module, "move", lambda particles, *_: [particles])
     with pytest.warns(rf.ReliabilityWarning, match="remember where they began"):
         stuck = rf.fit(CROSSED, crossed_frame(), priors=WALLS, seed=1)
     assert stuck.certificate.memory > 0.9
@@ -197,11 +219,16 @@ def test_eleven_parameters_agree_with_independent_proposals():
     model, _ = build_model("y ~ a * b + (a * b|s)", maximal())
     settings = SamplerSettings(4000, 4, 0, (), False, moments=False)
     landscape = explore(model, settings)
-    ours = annealed_module.sample_annealed(landscape, settings, np.random.default_rng(1))
+    ours = annealed_module.sample_by_proposals(landscape, settings, np.random.default_rng(1))
     assert ours.memory < 0.03
     many = replace(settings, draws=40_000)
-    theirs = independence_module.sample_independent(model, many, np.random.default_rng(2))
+    theirs = annealed_module.sample_by_proposals(
+        landscape, many, np.random.default_rng(2), moving=False
+    )
     assert theirs.accepted.mean() > 0.2
+    error = np.hypot(ours.log_mass_error, theirs.log_mass_error)
+    assert abs(ours.log_mass - theirs.log_mass) < 4 * error
+    assert error < 0.1
     for j in range(ours.theta.shape[2]):
         for f in (np.asarray, np.exp):
             x, y = f(ours.theta[..., j]), f(theirs.theta[..., j])

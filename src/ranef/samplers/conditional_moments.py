@@ -61,12 +61,18 @@ class ConditionalEffects:
         return np.asarray(np.einsum("nkj,nkj->nk", spread, spread).reshape(B.shape[:3]))
 
 
+# Moments given the variance parameters vary by a part of what the effects themselves vary by, so
+# that one in four of them knows the means as well as as many draws of effects as there are draws.
+_SHARE, _FEWEST = 4, 1000
+
+
 def thinned(target: MarginalPosterior, n: int) -> IntArray:
-    """Choose which of n draws to average over: all, or every k-th where the design is large."""
+    """Choose which of n draws to average over: one in four, fewer where the design is large."""
     P = target.model.design.p + 1
     width = sum(f.levels * len(f.columns) for f in target.model.design.factors)
     cost = 6 * target.structure.cost
-    return budget.EFFECT_MOMENTS.draws(n, seconds=cost, numbers=width * P)
+    affordable = len(budget.EFFECT_MOMENTS.draws(n, seconds=cost, numbers=width * P))
+    return budget.evenly(n, min(affordable, max(n // _SHARE, _FEWEST)))
 
 
 def conditional_effects(

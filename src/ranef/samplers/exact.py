@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from ranef.common import budget
 from ranef.common.progress import status
 from ranef.likelihood.interpolation.surrogate import LARGEST_ERROR
-from ranef.samplers.annealed.sampler import sample_annealed
-from ranef.samplers.independent.general import sample_independent
+from ranef.samplers.annealed.sampler import sample_by_proposals
 from ranef.samplers.independent.random_intercept import sample_ratio
-from ranef.samplers.proposal_quality import nearly_independent, shortfall
+from ranef.samplers.proposal_quality import shortfall
 from ranef.samplers.search import explore
 
 if TYPE_CHECKING:
@@ -46,19 +45,16 @@ def sample_exact(
     if model.random_intercept:
         return sample_ratio(model, settings, rng)
     landscape = explore(model, settings)
-    cost = landscape.target.structure.cost
-    drawn = sample_independent(model, settings, rng, landscape)
-    reason = shortfall(drawn)
-    error = landscape.error
-    if error is not None and (reason is not None or error > LARGEST_ERROR):
-        # The interpolation holds in a box around the mode, and this posterior reaches beyond.
-        if not budget.SECOND_ATTEMPT.affords(cost):
-            return drawn
-        with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
-            landscape = explore(model, settings, interpolated=False)
-            drawn = sample_independent(model, settings, rng, landscape)
-        reason = shortfall(drawn)
-    good = reason is None and nearly_independent(drawn)
-    if good or not budget.ANNEALING.affords(cost):
+    cost, error = landscape.target.structure.cost, landscape.error
+    moving = budget.ANNEALING.affords(cost)
+    if error is None:
+        return sample_by_proposals(landscape, settings, rng, moving=moving)
+    # The interpolation holds in a box around the mode; a posterior may reach beyond.
+    drawn = sample_by_proposals(landscape, settings, rng, moving=moving)
+    if shortfall(drawn) is None and error <= LARGEST_ERROR:
         return drawn
-    return sample_annealed(landscape, settings, rng)
+    if not budget.SECOND_ATTEMPT.affords(cost):
+        return drawn
+    with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
+        landscape = explore(model, settings, interpolated=False)
+        return sample_by_proposals(landscape, settings, rng, moving=moving)

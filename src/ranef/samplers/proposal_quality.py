@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LARGEST_K",
     "ProposalQuality",
-    "nearly_independent",
     "pareto_k",
     "proposal_quality",
     "shortfall",
@@ -26,8 +25,8 @@ LARGEST_K = 0.7
 LEAST_ACCEPTANCE = 0.5
 # Share of the draws that one value may make up, and repeats that chance alone brings about.
 LARGEST_SHARE, CHANCE_REPEATS = 0.005, 10
-# Where fewer proposals are accepted, particles draw instead.
-GOOD_ACCEPTANCE = 0.6
+# Where fewer proposals are accepted, draws are moved on.
+GOOD_ACCEPTANCE = 0.8
 # Draws count as independent where nearly all are fresh.
 INDEPENDENT = 0.95
 # Fewer weights than this tell too little of their tail to act on.
@@ -128,11 +127,6 @@ def pareto_k(log_weight: Array) -> float | None:
     with np.errstate(all="ignore"):
         k = float(array_stats.psislw(-log_weight)[1])
     return np.inf if np.isnan(k) else k
-
-
-def nearly_independent(sample: PosteriorSample) -> bool:
-    """Whether so many proposals were accepted that draws may stand as they are."""
-    return sample.accepted is None or float(sample.accepted.mean()) >= GOOD_ACCEPTANCE
 
 
 def shortfall(sample: PosteriorSample) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ranef.cells.orthonormal import column_sizes
 from ranef.common.progress import status
+from ranef.likelihood.gradient import log_density_gradient
 from ranef.likelihood.interpolation.interpolate import interpolate, is_expensive
 from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior, largest_ratio
 from ranef.numerics.correlations import partial_correlations
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
     from ranef.cells.orthonormal import OrthonormalCells
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
+    from ranef.samplers.bounds import Bounds
     from ranef.samplers.sample import SamplerSettings
 
 __all__ = ["Landscape", "explore", "refuse_perfect_fit", "starts"]
+
+# Of differences, where a slope has no formula.
+_STEP = 1e-5
+# Unconstrained correlations of the starts at both ends.
+_STRONG = 1.5
 
 
 @dataclass(frozen=True)
@@ -96,14 +103,36 @@ def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool =
         raise model.parameters.family.perfect_fit()
     bounds = bounds_of(model.parameters)
 
-    def opened(v: Array) -> Array:
-        value = target.log_density_inside(bounds.inside(v))
-        return np.asarray(value + bounds.log_jacobian(v)[0].sum(axis=1))
-
-    modes = find_modes(opened, list(bounds.outside(np.stack(begin))))
+    modes = find_modes(_opened(target, bounds), bounds.outside(np.stack(begin)))
     refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
     tails = TailTransform(bounds, modes[0][0])
     return Landscape(target, tails, [tails.outside(*m) for m in modes], error)
+
+
+def _opened(target: MarginalPosterior, bounds: Bounds) -> Callable[[Array], tuple[Array, Array]]:
+    """Log density of v, where bounds are open, and its slope."""
+
+    def differences(v: Array) -> tuple[Array, Array]:
+        # An interpolation costs next to nothing, and has no slope of its own.
+        n, d = v.shape
+        away = np.concatenate([np.zeros((1, d)), _STEP * np.eye(d), -_STEP * np.eye(d)])
+        every = (v + away[:, None]).reshape(-1, d)
+        f = target.log_density_inside(bounds.inside(every))
+        f = (f + bounds.log_jacobian(every)[0].sum(axis=1)).reshape(-1, n)
+        with np.errstate(invalid="ignore"):
+            return f[0], ((f[1 : d + 1] - f[d + 1 :]) / (2 * _STEP)).T
+
+    def slopes(v: Array) -> tuple[Array, Array]:
+        theta = bounds.inside(v)
+        log_jacobian, bend = bounds.log_jacobian(v)
+        value = target.log_density(theta)
+        slope = np.full_like(v, np.nan)
+        there = np.isfinite(value)
+        if there.any():
+            slope[there] = log_density_gradient(target, theta[there])
+        return value + log_jacobian.sum(axis=1), slope * np.exp(log_jacobian) + bend
+
+    return slopes if target.surrogate is None else differences
 
 
 def starts(model: ModelSpec) -> list[Array]:
@@ -137,6 +166,11 @@ def starts(model: ModelSpec) -> list[Array]:
         out.append(np.array(theta))
     if any(term.correlations for term in parameters.terms):
         out.append(_orthonormal_start(model, out[0]))
+        for z in (_STRONG, -_STRONG):
+            correlated = out[0].copy()
+            for _, own in parameters.split(correlated[None]):
+                own[:] = z
+            out.append(correlated)
     return out
 
 

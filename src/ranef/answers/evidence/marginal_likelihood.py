@@ -15,11 +15,12 @@ import numpy as np
 from ranef.errors import ImproperPosteriorError, PriorError, RanefError
 from ranef.likelihood.posterior import MarginalPosterior
 from ranef.numerics.quadrature import integrate_line
+from ranef.samplers.annealed.sampler import sample_by_proposals
 from ranef.samplers.bounds import bounds_of
-from ranef.samplers.independent.general import sample_independent
 from ranef.samplers.independent.random_intercept import sample_ratio
 from ranef.samplers.proposal_quality import LARGEST_K, pareto_k
 from ranef.samplers.sample import SamplerSettings
+from ranef.samplers.search import explore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +193,7 @@ def log_mass(model: ModelSpec) -> Mass:
         sample = sample_ratio(model, SamplerSettings(4, 1, 0, (), False, moments=False), rng)
         return _mass(sample.log_mass, sample.log_mass_error, None)
     request = SamplerSettings(_PROPOSALS, 1, 0, (), False, moments=False)
-    sample = sample_independent(model, request, rng)
+    sample = sample_by_proposals(explore(model, request), request, rng, moving=False)
     assert sample.log_weight is not None
     k = pareto_k(sample.log_weight.ravel())
     return _trusted(_mass(sample.log_mass, sample.log_mass_error, k))

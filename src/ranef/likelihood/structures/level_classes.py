@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassSums", "effects_given", "find_classes", "square", "weights_left"]
 
+# Weights of a draw from which on a product is worth more than taking its place twice.
+_PACKED = 48
+# Numbers in one block of many small Gram-Schmidt runs: half a megabyte, so that they stay close.
+_CLOSE = 65_536
+
 
 class ClassSums:
     """A'V^-1A and log|V| for one factor and any columns A.
@@ -65,7 +70,11 @@ class ClassSums:
         lower, upper = np.tril_indices(q)
         folded = self._products[:, lower, upper] + self._products[:, upper, lower]
         folded[:, lower == upper] *= 0.5
-        self._folded = np.ascontiguousarray(folded.swapaxes(0, 1))
+        folded = folded.swapaxes(0, 1).reshape(-1, M * M)
+        # So are the products: where they cost more than unpacking, half of them will do.
+        self._unpack = _unpacking(M) if len(folded) >= _PACKED else np.arange(M * M)
+        kept = np.unique(self._unpack, return_index=True)[1]
+        self._folded = np.ascontiguousarray(folded[:, kept])
 
     @property
     def cost(self) -> float:
@@ -85,11 +94,14 @@ class ClassSums:
         """
         n, M = len(L), len(self.outside)
         log_det, U = np.empty(n), np.empty((n, M, M))
-        flat = self._folded.reshape(-1, M * M)
+        packed = self._folded.shape[1] < M * M
         for part in budget.CLASSES.blocks(n, len(self.R)):
             W, logs = weights_left(L[part], self.R)
             log_det[part] = logs @ self.groups
-            U[part] = self.outside + (W.reshape(len(W), -1) @ flat).reshape(-1, M, M)
+            inside = W.reshape(len(W), -1) @ self._folded
+            if packed:
+                inside = np.take(inside, self._unpack, axis=1)
+            np.add(self.outside, inside.reshape(-1, M, M), out=U[part])
         return log_det, U
 
     def of_levels(self, L: Array, level: IntArray) -> tuple[Array, Array]:
@@ -211,12 +223,46 @@ def weights_left(L: Array, R: Array) -> tuple[Array, Array]:
         W = np.empty((n, 3, D))
         W[:, 0], W[:, 1], W[:, 2] = second / det, (m * c + k * d) / -det, first / det
         return W, np.log(det)
-    F = lower_root((R @ L[:, None]).reshape(n * D, q, q))
-    logs = 2 * np.log(np.einsum("mii->mi", F)).sum(axis=1)
-    half = _inverse(F).reshape(n, D, q, q)
-    i, j = np.tril_indices(q)
-    W = (half.swapaxes(2, 3) @ half)[:, :, i, j]
-    return np.ascontiguousarray(W.swapaxes(1, 2)), logs.reshape(n, D)
+    W, log_det = np.empty((n, q * (q + 1) // 2, D)), np.empty((n, D))
+    step = max(1, _CLOSE // (q * (3 * q + 1) // 2 * D))
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        _weights_by_rows(L[part], R, W[part], log_det[part])
+    return W, log_det
+
+
+def _weights_by_rows(L: Array, R: Array, W: Array, log_det: Array) -> None:
+    """`weights_left` by Gram-Schmidt on the rows of [M I], M = R L, all draws and classes at once.
+
+    With F F' = I + M M' the orthonormal rows are F^-1 [M I], so their right half is the root of W,
+    and nothing is squared that would swallow the ones.
+    """
+    n, q = L.shape[:2]
+    D = len(R)
+    columns = np.ascontiguousarray(L.transpose(2, 0, 1)).reshape(q * n, q)
+    rows = []
+    for i in range(q):
+        row = np.empty((q + i + 1, n, D))
+        row[:q] = (columns @ R[:, i].T).reshape(q, n, D)
+        row[q:-1], row[-1] = 0.0, 1.0
+        rows.append(row)
+    log_det[:] = 0.0
+    for i, row in enumerate(rows):
+        length = np.einsum("knd,knd->nd", row, row)
+        log_det += np.log(length)
+        row /= np.sqrt(length)
+        for other in rows[i + 1 :]:
+            own = other[: len(row)]
+            own -= np.einsum("knd,knd->nd", own, row) * row
+    for p, (a, b) in enumerate(zip(*np.tril_indices(q), strict=True)):
+        W[:, p] = sum(row[q + a] * row[q + b] for row in rows[a:])
+
+
+def _unpacking(M: int) -> IntArray:
+    """Where each entry of a symmetric matrix stands among those on and below its diagonal."""
+    i, j = np.indices((M, M))
+    high, low = np.maximum(i, j), np.minimum(i, j)
+    return np.asarray(high * (high + 1) // 2 + low).ravel()
 
 
 def square(W: Array) -> Array:

@@ -145,19 +145,32 @@ class SmallRemainder:
             L[:, at[:, :, None], at[:, None, :]] = self.bases[i] @ roots[f][:, None]
         return L
 
-    def _scaled(self, roots: list[Array], U: Array) -> tuple[Array, Array]:
+    def _scale(self, roots: list[Array], U: Array) -> None:
+        """Make L'A'A L + I and L'A'V of A'A and A'V in U (n, M, M), where they stand."""
+        R, n = int(self.starts[-1]), len(U)
+        if all(q == 1 for _, q in self.shapes):
+            d = np.ones((n, U.shape[1]))
+            for i, f in enumerate(self.rest):
+                at = slice(self.starts[i], self.starts[i + 1])
+                np.multiply(self.bases[i][:, 0, 0], roots[f][:, 0], out=d[:, at])
+            U *= d[:, :, None]
+            U *= d[:, None]
+        else:
+            turned = [self.bases[i] @ roots[f][:, None] for i, f in enumerate(self.rest)]
+            # Rows of the blocks, then, the other way round, columns.
+            for _ in range(2):
+                for i, (T, (G, q)) in enumerate(zip(turned, self.shapes, strict=True)):
+                    own = U[:, self.starts[i] : self.starts[i + 1]]
+                    own[:] = (T.swapaxes(2, 3) @ own.reshape(n, G, q, -1)).reshape(own.shape)
+                U = U.transpose(0, 2, 1)
+        U[:, np.arange(R), np.arange(R)] += 1
+
+    def _scaled(self, roots: list[Array]) -> tuple[Array, Array]:
         """L'A'A L + I and L'A'V, shapes (n, R, R) and (n, R, P)."""
         R = int(self.starts[-1])
-        if all(q == 1 for _, q in self.shapes):
-            d = np.concatenate(
-                [self.bases[i][:, 0, 0] * roots[f][:, 0] for i, f in enumerate(self.rest)], axis=1
-            )
-            A, right = d[:, :, None] * U[:, :R, :R] * d[:, None, :], d[:, :, None] * U[:, :R, R:]
-        else:
-            LT = self._turned(roots).transpose(0, 2, 1)
-            A, right = LT @ U[:, :R, :R] @ LT.transpose(0, 2, 1), LT @ U[:, :R, R:]
-        A[:, np.arange(R), np.arange(R)] += 1
-        return A, right
+        whole = self._sums.sums(roots[self.first])[1]
+        self._scale(roots, whole)
+        return whole[:, :R, :R], whole[:, :R, R:]
 
     def sums(self, roots: list[Array]) -> tuple[Array, Array]:
         """See `Structure.sums`."""
@@ -166,14 +179,13 @@ class SmallRemainder:
         for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
             logs, whole = self._sums.sums(some[self.first])
-            A, right = self._scaled(some, whole)
-            whole[:, :R, :R], whole[:, R:, :R] = A, right.transpose(0, 2, 1)
+            self._scale(some, whole)
             try:
                 F = np.linalg.cholesky(whole)
                 F, U[part] = F[:, :R, :R], F[:, R:, R:] @ F[:, R:, R:].transpose(0, 2, 1)
             except np.linalg.LinAlgError:  # X or y lie in the columns Z, and the ratio is enormous
-                F = root_above_one(A)
-                half = np.linalg.solve(F, right)
+                F = root_above_one(whole[:, :R, :R])
+                half = np.linalg.solve(F, whole[:, :R, R:])
                 U[part] = whole[:, R:, R:] - half.transpose(0, 2, 1) @ half
             log_det[part] = logs + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)
         return log_det, U
@@ -206,7 +218,7 @@ class SmallRemainder:
         remaining effects' covariance, H'H (n, R, R).
         """
         R = int(self.starts[-1])
-        A, right = self._scaled(roots, self._sums.sums(roots[self.first])[1])
+        A, right = self._scaled(roots)
         inverse = np.linalg.inv(root_above_one(A))
         score = inverse @ right
         half = inverse @ self._root(roots).transpose(0, 2, 1)
@@ -232,7 +244,7 @@ class SmallRemainder:
         out = [np.empty((n, r.shape[1], r.shape[1])) for r in roots]
         for part in budget.DENSE_BATCH.blocks(n, M**2):
             some = [r[part] for r in roots]
-            A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
+            A, right = self._scaled(some)
             inverse = np.linalg.inv(root_above_one(A))
             turned = inverse @ self._turned(some).transpose(0, 2, 1)
             score = inverse @ right
@@ -266,7 +278,7 @@ class SmallRemainder:
         for part in budget.DENSE_BATCH.blocks(len(c), each):
             some = [r[part] for r in roots]
             sigma = np.exp(log_sigma[part])
-            A, right = self._scaled(some, self._sums.sums(some[self.first])[1])
+            A, right = self._scaled(some)
             F = root_above_one(A)
             score = np.einsum("ndk,nk->nd", right, c[part])
             z = small.standard_normal(score.shape) * sigma[:, None]

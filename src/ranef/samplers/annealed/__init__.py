@@ -1,1 +1,1 @@
-"""Draws by particles that are annealed from the modes to the posterior."""
+"""Draws from a proposal that is fitted to the posterior, moved on where too few are accepted."""

@@ -1,4 +1,4 @@
-"""Particles annealed from an easy density to a posterior (mathematics.md, 4.7)."""
+"""Particles annealed from a proposal to a posterior (mathematics.md, 4.7)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.samplers.annealed.proposal import Proposal, fit_proposal
+from ranef.samplers.annealed.fit_proposal import MOVING, fit_proposal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ranef.common.array_types import Array, IntArray
+    from ranef.samplers.annealed.proposal import Proposal, Reach
 
     LogDensity = Callable[[Array], Array]
 
 __all__ = ["Particles", "anneal", "move"]
 
-# How far single moves go: an independent one, then smaller and smaller ones.
-RHOS = (0.0, 0.8, 0.5, 0.95)
+# How far single moves go, as correlations: independent ones, and smaller ones for particles that an
+# independent one would leave where they are.
+_ON_THE_WAY, _THERE = (0.0, 0.8), (0.0, 0.5, 0.8, 0.95)
 # Share of the particles that is to be left of each stage's weights.
 _LEFT = 0.5
 _MOST_STAGES = 60
+# Rounds of moves on the posterior itself, after which the proposal is fitted to all they passed.
+_FITS = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,16 @@ class Particles:
     log_start: Array
     t: float = 0.0
 
+    @classmethod
+    def of_posterior(cls, y: Array, log_f: Array) -> Particles:
+        """Points that have arrived."""
+        return cls(y, log_f, np.zeros(len(y)), t=1.0)
+
+    @classmethod
+    def of_proposal(cls, y: Array, log_f: Array, start: Proposal) -> Particles:
+        """Points that are about to leave."""
+        return cls(y, log_f, start.log_density(y))
+
     @property
     def log_density(self) -> Array:
         """Of what they follow, up to a constant; the start may be wherever the posterior is not."""
@@ -58,44 +72,54 @@ class Particles:
 
 def anneal(
     log_f: LogDensity,
-    log_start: LogDensity,
-    start: Array,
+    start: Proposal,
+    particles: Particles,
     rng: np.random.Generator,
-) -> tuple[Particles, Proposal]:
-    """Lead draws of one density to another.
+    reach: Reach,
+) -> tuple[Proposal, Particles]:
+    """Lead draws of a proposal to a posterior, and fit a proposal to them there.
 
     Parameters
     ----------
     log_f
         Where to, up to a constant, of points (n, d).
-    log_start
-        Where from.
     start
-        Independent draws from there, shape (n, d).
+        Where from.
+    particles
+        Independent draws from there.
     rng
         Source of random numbers.
+    reach
+        Of the fitted proposal.
 
     Returns
     -------
+    proposal : Proposal
+        Fitted to the particles.
     particles : Particles
         At t = 1, unless there is no way.
-    proposal : Proposal
-        Fitted to them.
     """
-    particles = Particles(start, log_f(start), log_start(start))
+    proposal, n = start, len(particles.y)
     for _ in range(_MOST_STAGES):
         gain = np.nan_to_num(particles.log_f - particles.log_start, nan=-1e300, neginf=-1e300)
         t = _next(gain, particles.t)
         weight = _weights((t - particles.t) * gain)
-        proposal = fit_proposal(particles.y, weight)
-        index = np.searchsorted(
-            np.cumsum(weight), (rng.random() + np.arange(len(weight))) / len(weight)
-        )
-        particles = replace(particles.take(np.minimum(index, len(weight) - 1)), t=t)
-        particles = move(particles, log_f, log_start, proposal, rng, RHOS)
+        proposal = fit_proposal(particles.y, weight, proposal, MOVING)
+        index = np.searchsorted(np.cumsum(weight), (rng.random() + np.arange(n)) / n)
+        particles = replace(particles.take(np.minimum(index, n - 1)), t=t)
         if t == 1.0:
             break
-    return particles, fit_proposal(particles.y)
+        particles = move(particles, log_f, start.log_density, proposal, rng, _ON_THE_WAY)[-1]
+    else:
+        return proposal, particles
+    for i in range(_FITS):
+        passed = move(particles, log_f, None, proposal, rng, _THERE)
+        particles = passed[-1]
+        every = np.concatenate([p.y for p in passed])
+        even = np.full(len(every), 1 / len(every))
+        last = i == _FITS - 1
+        proposal = fit_proposal(every, even, proposal, reach if last else MOVING)
+    return proposal, particles
 
 
 def move(
@@ -105,7 +129,7 @@ def move(
     proposal: Proposal,
     rng: np.random.Generator,
     rhos: tuple[float, ...],
-) -> Particles:
+) -> list[Particles]:
     """Move every particle once for each rho; what they follow stays as it is.
 
     Parameters
@@ -123,8 +147,10 @@ def move(
 
     Returns
     -------
-    Particles
+    list of Particles
+        After each move.
     """
+    passed = []
     own = proposal.log_density(particles.y)
     for rho in rhos:
         n = len(own)
@@ -145,7 +171,8 @@ def move(
             log_start=np.where(accepted, there.log_start, particles.log_start),
         )
         own = np.where(accepted, of_there, own)
-    return particles
+        passed.append(particles)
+    return passed
 
 
 def _between(log_start: Array, log_f: Array, t: float) -> Array:

@@ -1,35 +1,47 @@
-"""A t distribution in coordinates that bend with the particles, and moves that leave it as it is.
+"""A t distribution in coordinates that bend with the posterior, and moves that leave it as it is.
 
 Each coordinate is y = m + c sinh((asinh z + a) / b), which gives z skewness by a and tails by b
-(Jones and Pewsey 2009, Biometrika 96, 761); z has a multivariate t distribution with many degrees
-of freedom, a share of it wider than the rest (mathematics.md, 4.7).
+(Jones and Pewsey 2009, Biometrika 96, 761); z has a multivariate t distribution, a share of it
+wider than the rest. Every mode has such a part of its own (mathematics.md, 4.3).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import gammaln, ndtri
+from scipy.special import gammaln
+
+from ranef.common.random_streams import split_stream
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
 
-__all__ = ["Proposal", "fit_proposal"]
-
-_DF = 30.0
-# Share of the wide part, and its width: where a proposal is thin, particles stay long.
-_SHARE, _WIDTH = 0.3, 1.8
-# Quantiles that tell place, spread, skewness and tails of a coordinate.
-_LEVELS = np.array([0.03, 0.25, 0.5, 0.75, 0.97])
-_SKEW = np.linspace(-1.2, 1.2, 49)
-_TAIL = np.linspace(0.6, 1.6, 41)
+__all__ = ["Part", "Proposal", "Reach"]
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """Where particles may go next.
+class Reach:
+    """How far a proposal goes beyond what it was fitted to.
+
+    Attributes
+    ----------
+    df
+        Degrees of freedom.
+    share, width
+        Share and width of what lies wider than the rest: where a proposal is thin draws stay long,
+        so a little waste everywhere buys independence.
+    """
+
+    df: float
+    share: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where one mode's points lie.
 
     Attributes
     ----------
@@ -46,110 +58,132 @@ class Proposal:
     center: Array
     root: Array
 
+    @classmethod
+    def straight(cls, center: Array, root: Array) -> Part:
+        """Without bends, about a center (d,) and with a root (d, d) of the scale matrix."""
+        d = len(center)
+        return cls(center, np.ones(d), np.zeros(d), np.ones(d), np.zeros(d), root)
+
+    def bend(self, z: Array) -> Array:
+        """Points y (n, d) of z."""
+        bent = np.sinh((np.arcsinh(z) + self.skew) / self.tail)
+        return np.asarray(self.place + self.scale * bent)
+
+    def straighten(self, y: Array) -> Array:
+        """Points z (n, d) of y."""
+        bent = np.arcsinh((y - self.place) / self.scale)
+        return np.asarray(np.sinh(self.tail * bent - self.skew))
+
+    def white(self, z: Array) -> Array:
+        """Points z in coordinates where their distribution is round."""
+        return np.asarray((z - self.center) @ np.linalg.inv(self.root).T)
+
+    def from_white(self, u: Array) -> Array:
+        """Points y of the coordinates that `white` gives."""
+        return self.bend(self.center + u @ self.root.T)
+
+    def log_slope(self, z: Array) -> Array:
+        """Logarithm of dy/dz and of the root's determinant, shape (n,)."""
+        bent = (np.arcsinh(z) + self.skew) / self.tail
+        each = np.log(self.scale * np.cosh(bent) / self.tail) - 0.5 * np.log1p(z * z)
+        return np.asarray(each.sum(axis=1) + np.log(np.diag(self.root)).sum())
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where draws may go next.
+
+    Attributes
+    ----------
+    reach
+        The same for all parts.
+    weight
+        Of each part, shape (k,), summing to one.
+    parts
+        One for each mode.
+    """
+
+    reach: Reach
+    weight: Array
+    parts: tuple[Part, ...]
+
     def draw(self, n: int, rng: np.random.Generator) -> Array:
-        """Draw n points, shape (n, d)."""
-        stretch = np.where(rng.random(n) < _SHARE, _WIDTH, 1.0)
-        stretch /= np.sqrt(rng.chisquare(_DF, n) / _DF)
-        u = rng.standard_normal((n, len(self.place)))
-        return self._bend(self.center + stretch[:, None] * (u @ self.root.T))
+        """Draw n points, shape (n, d); more points go on where fewer stopped."""
+        choice, wide, square, normal = split_stream(rng, 4)
+        which = self._choose(choice.random(n), np.tile(self.weight[:, None], n))
+        stretch = np.where(wide.random(n) < self.reach.share, self.reach.width, 1.0)
+        stretch /= np.sqrt(square.chisquare(self.reach.df, n) / self.reach.df)
+        u = stretch[:, None] * normal.standard_normal((n, len(self.parts[0].place)))
+        return self._from_white(which, u)
 
     def log_density(self, y: Array) -> Array:
         """Log density at y (n, d), shape (n,)."""
-        z = self._straighten(y)
-        parts, _ = self._parts(self._white(z))
-        return np.asarray(np.logaddexp(*parts) - self._log_slope(z).sum(axis=1))
+        return _log_sum(_log_sum(self._log_parts(y)[0]))
+
+    def belonging(self, y: Array) -> Array:
+        """Which part points y (n, d) belong to, one for it and zero for the others, shape (k, n).
+
+        The wide share of one part reaches into others, and would take them over bit by bit.
+        """
+        narrow = self._log_parts(y)[0][0]
+        return np.asarray(narrow.argmax(axis=0) == np.arange(len(narrow))[:, None], dtype=float)
 
     def step(self, y: Array, rho: float, rng: np.random.Generator) -> Array:
         """Move points so that the distribution stays as it is, and each step could be undone.
 
-        Given its stretch a point is normal, and a Crank-Nicolson step with correlation rho keeps a
-        normal point normal (Neal 1999, Bayesian Statistics 6, 475).
+        Given its part and its stretch a point is normal, and a Crank-Nicolson step with correlation
+        rho keeps a normal point normal (Neal 1999, Bayesian Statistics 6, 475).
         """
         n, d = y.shape
-        white = self._white(self._straighten(y))
-        parts, squares = self._parts(white)
-        wide = np.log(rng.random(n)) < parts[1] - np.logaddexp(*parts)
-        width = np.where(wide, _WIDTH, 1.0)
+        logs, white = self._log_parts(y)
+        chances = np.exp(logs - _log_sum(_log_sum(logs))).reshape(-1, n)
+        chosen = self._choose(rng.random(n), chances)
+        wide, which = np.divmod(chosen, len(self.parts))
+        own = white[which, np.arange(n)]
+        width = np.where(wide == 1, self.reach.width, 1.0)
         # The stretch given the point: its square's inverse is a gamma variable.
-        rate = (_DF + squares / width**2) / 2
-        stretch = width / np.sqrt(rng.standard_gamma((_DF + d) / 2, n) / rate)
-        u = rho * white / stretch[:, None] + np.sqrt(1 - rho**2) * rng.standard_normal((n, d))
-        return self._bend(self.center + stretch[:, None] * (u @ self.root.T))
+        rate = (self.reach.df + (own**2).sum(axis=1) / width**2) / 2
+        stretch = width / np.sqrt(rng.standard_gamma((self.reach.df + d) / 2, n) / rate)
+        noise = stretch[:, None] * rng.standard_normal((n, d))
+        return self._from_white(which, rho * own + np.sqrt(1 - rho**2) * noise)
 
-    def _parts(self, white: Array) -> tuple[Array, Array]:
-        """Log density of the narrow and of the wide part at whitened points, and their squares."""
-        d = white.shape[1]
-        squares = np.einsum("nd,nd->n", white, white)
-        constant = gammaln((_DF + d) / 2) - gammaln(_DF / 2) - d / 2 * np.log(_DF * np.pi)
-        constant -= np.log(np.diag(self.root)).sum()
-        parts = [
-            np.log(share) + constant - d * np.log(width)
-            - (_DF + d) / 2 * np.log1p(squares / (_DF * width**2))
-            for share, width in ((1 - _SHARE, 1.0), (_SHARE, _WIDTH))
-        ]  # fmt: skip
-        return np.array(parts), squares
+    def _from_white(self, which: Array, u: Array) -> Array:
+        if len(self.parts) == 1:
+            return self.parts[0].from_white(u)
+        y = np.empty_like(u)
+        for k, part in enumerate(self.parts):
+            y[which == k] = part.from_white(u[which == k])
+        return y
 
-    def _white(self, z: Array) -> Array:
-        return np.asarray((z - self.center) @ np.linalg.inv(self.root).T)
+    def _log_parts(self, y: Array) -> tuple[Array, Array]:
+        """Log densities, narrow and wide, with weights, (2, k, n); whitened points (k, n, d)."""
+        (n, d), k = y.shape, len(self.parts)
+        df = self.reach.df
+        constant = gammaln((df + d) / 2) - gammaln(df / 2) - d / 2 * np.log(df * np.pi)
+        logs, white = np.empty((2, k, n)), np.empty((k, n, d))
+        for j, part in enumerate(self.parts):
+            z = part.straighten(y)
+            white[j] = part.white(z)
+            squares = np.einsum("nd,nd->n", white[j], white[j])
+            height = np.log(self.weight[j]) + constant - part.log_slope(z)
+            for i, (share, width) in enumerate(
+                ((1 - self.reach.share, 1.0), (self.reach.share, self.reach.width))
+            ):
+                spread = np.log1p(squares / (df * width**2))
+                logs[i, j] = np.log(share) - d * np.log(width) + height - (df + d) / 2 * spread
+        return logs, white
 
-    def _bend(self, z: Array) -> Array:
-        bent = np.sinh((np.arcsinh(z) + self.skew) / self.tail)
-        return np.asarray(self.place + self.scale * bent)
-
-    def _straighten(self, y: Array) -> Array:
-        bent = np.arcsinh((y - self.place) / self.scale)
-        return np.asarray(np.sinh(self.tail * bent - self.skew))
-
-    def _log_slope(self, z: Array) -> Array:
-        """Logarithm of dy/dz."""
-        bent = (np.arcsinh(z) + self.skew) / self.tail
-        return np.asarray(np.log(self.scale * np.cosh(bent) / self.tail) - 0.5 * np.log1p(z * z))
-
-
-def fit_proposal(y: Array, weight: Array | None = None) -> Proposal:
-    """Fit a proposal to particles.
-
-    Parameters
-    ----------
-    y
-        Shape (n, d).
-    weight
-        Shape (n,), summing to one; even by default.
-
-    Returns
-    -------
-    Proposal
-    """
-    n, d = y.shape
-    weight = np.full(n, 1 / n) if weight is None else weight
-    quantiles = np.array([_quantiles(column, weight) for column in y.T])
-    # Of each shape the quantiles in its own units, so that place and spread drop out.
-    skew, tail = (a.ravel() for a in np.meshgrid(_SKEW, _TAIL))
-    shapes = np.sinh((np.arcsinh(ndtri(_LEVELS))[:, None] + skew) / tail).T
-    units, own = _in_units(shapes), _in_units(quantiles)
-    best = ((units - own[:, None]) ** 2).sum(axis=2).argmin(axis=1)
-    shape = shapes[best]
-    scale = (quantiles[:, 3] - quantiles[:, 1]) / (shape[:, 3] - shape[:, 1])
-    place = quantiles[:, 2] - scale * shape[:, 2]
-    straight = Proposal(place, scale, skew[best], tail[best], np.zeros(d), np.eye(d))
-    z = straight._straighten(y)
-    center = weight @ z
-    gap = z - center
-    cover = (weight[:, None] * gap).T @ gap
-    cover[range(d), range(d)] = cover[range(d), range(d)] * (1 + 1e-6) + 1e-12
-    root = np.asarray(np.linalg.cholesky(cover), dtype=float)
-    return Proposal(place, scale, skew[best], tail[best], center, root)
+    @staticmethod
+    def _choose(uniform: Any, chances: Array) -> Array:
+        """One of k for each of n points, by chances (k, n)."""
+        if len(chances) == 1:
+            return np.zeros(len(uniform), dtype=int)
+        return np.asarray((uniform > np.cumsum(chances[:-1], axis=0)).sum(axis=0))
 
 
-def _quantiles(values: Array, weight: Array) -> Array:
-    order = np.argsort(values)
-    total = np.cumsum(weight[order]) - weight[order] / 2
-    return np.asarray(np.interp(_LEVELS, total, values[order]))
-
-
-def _in_units(quantiles: Array) -> Array:
-    """The outer quantiles less the median, in units of the inner ones' distance; shape (n, 2)."""
-    spread = np.maximum(quantiles[:, 3] - quantiles[:, 1], 1e-300)
-    return np.asarray(
-        np.log(np.maximum(np.abs(quantiles[:, [0, 4]] - quantiles[:, 2:3]) / spread[:, None], 1e-9))
-    )
+def _log_sum(logs: Array) -> Array:
+    """Log of the sum over the first axis; scipy's general version takes three times as long."""
+    if len(logs) == 1:
+        return np.asarray(logs[0])
+    top = logs.max(axis=0)
+    return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)))

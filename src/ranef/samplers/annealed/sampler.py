@@ -1,97 +1,219 @@
-"""Draws of many variance parameters by particles that forget where they began.
+"""Draws from a fitted proposal, accepted or rejected, and moved on where too few are accepted.
 
-They are annealed to the posterior, then moved until draws from one particle are no more alike than
-others (mathematics.md, 4.7).
+Independence Metropolis makes draws exact whatever the proposal. Where it holds some of them for
+long, all are moved by further steps, each of which leaves the posterior as it is, until they
+remember nothing of where they began (mathematics.md, 4.3 and 4.7).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 
 from ranef.common.progress import track
 from ranef.common.random_streams import split_stream
-from ranef.samplers.annealed.particles import RHOS, Particles, anneal, move
-from ranef.samplers.annealed.proposal import fit_proposal
+from ranef.numerics.metropolis import START, run_chain
+from ranef.samplers.annealed.adapt import adapt
+from ranef.samplers.annealed.fit_proposal import MOVING, NARROW, WIDE, fit_proposal
+from ranef.samplers.annealed.particles import Particles, move
 from ranef.samplers.complete import complete_draws
-from ranef.samplers.independent.mixture import starting_mixture
+from ranef.samplers.proposal_quality import GOOD_ACCEPTANCE, LEAST_ACCEPTANCE, proposal_quality
 
 if TYPE_CHECKING:
-    from ranef.common.array_types import Array
+    from ranef.common.array_types import Array, IntArray
+    from ranef.samplers.annealed.proposal import Proposal
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
     from ranef.samplers.search import Landscape
 
-__all__ = ["sample_annealed"]
+__all__ = ["MEMORY", "sample_by_proposals"]
 
-# Independent anneals, which must agree; and particles of each: enough to fit a proposal to, and no
-# more than four draws from one.
-_ANNEALS = 2
-_PARTICLES, _COPIES = 500, 4
-# Rounds of moves that refit the proposal, then rounds with it as it is until nothing is remembered.
-_REFITS = 2
-_FEWEST, _MOST = 2, 12
-# Correlation of draws that began as one particle, and of a draw with where it began.
+# Correlation of a draw with where it began, and with the draw before it.
 MEMORY = 0.03
 # Standard errors that the largest of some dozens of correlations is away from zero by chance.
 _CHANCE = 2.5
+# How far moves go, as correlations, over and over: an independent one goes farthest where it is
+# accepted, small ones free the draws for which it is not.
+_MOVES = (0.0, 0.5, 0.0, 0.8, 0.0, 0.5, 0.0, 0.95)
+_FEWEST_MOVES, _MOST_MOVES = 2, 64
 
 
-def sample_annealed(
-    landscape: Landscape, settings: SamplerSettings, rng: np.random.Generator
+@dataclass(frozen=True)
+class _Chain:
+    """Proposals and what independence Metropolis holds of them.
+
+    Attributes
+    ----------
+    proposal
+        Where they came from.
+    y, log_f, log_weight
+        Points (START + n, d), their log densities and log weights.
+    kept
+        Position of the point that each of n steps holds.
+    """
+
+    proposal: Proposal
+    y: Array
+    log_f: Array
+    log_weight: Array
+    kept: IntArray
+
+    @property
+    def accepted(self) -> Array:
+        """Whether each step holds a fresh point, shape (n,)."""
+        return np.asarray(np.diff(self.kept, prepend=-1) != 0)
+
+    @property
+    def good(self) -> bool:
+        """Whether the draws may stand as they are."""
+        quality = proposal_quality(self.accepted, self.log_weight[START:])
+        return quality.acceptance >= GOOD_ACCEPTANCE and not quality.problems
+
+
+def _begin(chain: _Chain, particles: Particles | None, n: int) -> Particles:
+    """Where n draws begin: at annealed particles, copied, or at what the chain holds."""
+    if particles is None:
+        return Particles.of_posterior(chain.y[chain.kept[:n]], chain.log_f[chain.kept[:n]])
+    return particles.take(np.arange(n) * len(particles.y) // n)
+
+
+def sample_by_proposals(
+    landscape: Landscape,
+    settings: SamplerSettings,
+    rng: np.random.Generator,
+    *,
+    moving: bool = True,
 ) -> PosteriorSample:
-    """Draw from the posterior of any Gaussian mixed model by annealed particles.
+    """Draw from the posterior of any Gaussian mixed model.
 
     Parameters
     ----------
     landscape
         The posterior, its modes and coordinates to move in.
     settings
-        How many draws. Chains hold the draws of one anneal after the other's.
+        How many draws. Chains are their layout; where draws are moved, the first and the second
+        half come from proposals that were found apart from each other.
     rng
         Source of random numbers.
+    moving
+        Whether draws may be moved, which takes many evaluations more.
 
     Returns
     -------
     PosteriorSample
-        Its `memory` is the largest correlation left.
+        With `memory` where draws were moved, else with `accepted` and `log_weight`.
     """
-    shape = (settings.chains, settings.draws // settings.chains)
-    n = shape[0] * shape[1]
-    streams = split_stream(rng, _ANNEALS + 2)
-    anneals = [
-        _one_anneal(landscape, -(-n // _ANNEALS), stream)
-        for stream in track(streams[:_ANNEALS], "Annealing", show=settings.progress)
-    ]
-    theta = landscape.tails.inside(np.concatenate([y for y, _ in anneals])[:n])
-    log_density = landscape.target.log_density(theta)
-    sample = complete_draws(landscape.target, settings, theta, log_density, streams[_ANNEALS:])
-    memory = max(correlation for _, correlation in anneals)
-    return replace(sample, memory=memory, surrogate_error=landscape.error)
+    n = settings.draws - settings.draws % settings.chains
+    reach = WIDE if landscape.target.surrogate is None else NARROW
+    # A stream for each purpose, so that more draws only go on where fewer stopped.
+    streams = split_stream(rng, 8)
+    proposal, particles = adapt(landscape, streams[0], reach)
+    chain = _run(landscape, proposal, n, streams[1:4])
+    if chain.good or not moving:
+        return _as_they_are(landscape, settings, chain, streams[6:])
+    later, half = split_stream(streams[5], 6), n - n // 2
+    if particles is None and chain.accepted.mean() >= LEAST_ACCEPTANCE:
+        halves = [replace(chain, kept=chain.kept[:half]), replace(chain, kept=chain.kept[half:])]
+        begin = [Particles.of_posterior(h.y[h.kept], h.log_f[h.kept]) for h in halves]
+        chains = [chain]
+    else:
+        if particles is None:  # weights had promised more
+            _, particles = adapt(landscape, later[5], reach, annealing=True)
+        # Annealed apart from the first, so that what only one of them finds shows.
+        proposal, others = adapt(landscape, streams[4], reach, annealing=True)
+        chains = [chain, _run(landscape, proposal, n // 2, later[:3])]
+        begin = [
+            _begin(chain, p, k)
+            for chain, p, k in zip(chains, (particles, others), (half, n // 2), strict=True)
+        ]
+    return _moved(landscape, settings, begin, chains, later[3:5], streams[6:])
 
 
-def _one_anneal(landscape: Landscape, draws: int, rng: np.random.Generator) -> tuple[Array, float]:
-    """Draws of y (draws, d), and their largest correlation with where they began, or siblings."""
-    count = max(_PARTICLES, -(-draws // _COPIES))
-    start = starting_mixture(landscape.modes)
-    log_f = landscape.log_density
-    particles, proposal = anneal(log_f, start.log_density, start.draw(rng, count), rng)
-    if particles.t < 1.0:  # no way led to the posterior
-        return particles.y[:draws], 1.0
-    for _ in range(_REFITS):
-        particles = move(particles, log_f, None, proposal, rng, RHOS)
-        proposal = fit_proposal(particles.y)
-    # From here on the proposal stays: each move leaves the posterior as it is.
-    copies = -(-draws // count)
-    particles = particles.take(np.repeat(np.arange(count), copies))
-    begin = _features(landscape, particles)
-    for done in range(1, _MOST + 1):
-        particles = move(particles, log_f, None, proposal, rng, RHOS)
-        memory = _memory(begin, _features(landscape, particles), copies)
-        if done >= _FEWEST and memory < MEMORY:
+def _run(
+    landscape: Landscape, proposal: Proposal, n: int, streams: list[np.random.Generator]
+) -> _Chain:
+    """Propose START + n points and decide on the last n."""
+    y = proposal.draw(n + START, streams[0])
+    log_f = landscape.log_density(y)
+    log_weight = log_f - proposal.log_density(y)
+    return _Chain(proposal, y, log_f, log_weight, run_chain(log_weight, streams[1], streams[2]))
+
+
+def _as_they_are(
+    landscape: Landscape,
+    settings: SamplerSettings,
+    chain: _Chain,
+    streams: list[np.random.Generator],
+) -> PosteriorSample:
+    y = chain.y[chain.kept]
+    sample = _complete(landscape, settings, y, chain.log_f[chain.kept], [chain], streams)
+    shape = sample.log_density.shape
+    return replace(
+        sample,
+        accepted=chain.accepted.reshape(shape),
+        log_weight=chain.log_weight[START:].reshape(shape),
+    )
+
+
+def _moved(
+    landscape: Landscape,
+    settings: SamplerSettings,
+    halves: list[Particles],
+    chains: list[_Chain],
+    moves: list[np.random.Generator],
+    streams: list[np.random.Generator],
+) -> PosteriorSample:
+    """Move the draws of both halves, each by a proposal that the other half's draws shape."""
+    begin, now, like = [_features(landscape, p) for p in halves], halves, chains[0].proposal
+    passes = list(zip(range(_MOST_MOVES), cycle(_MOVES), strict=False))
+    for done, rho in track(passes, "Moving draws", show=settings.progress):
+        proposals = [fit_proposal(p.y, np.full(len(p.y), 1 / len(p.y)), like, MOVING) for p in now]
+        now = [
+            move(p, landscape.log_density, None, proposal, rng, (rho,))[-1]
+            for p, proposal, rng in zip(now, reversed(proposals), moves, strict=True)
+        ]
+        memory = max(_memory(b, _features(landscape, p)) for b, p in zip(begin, now, strict=True))
+        if memory < MEMORY and done + 1 >= _FEWEST_MOVES:
             break
-    return particles.y[:draws], memory
+    y, log_f = (np.concatenate([getattr(p, k) for p in now]) for k in ("y", "log_f"))
+    sample = _complete(landscape, settings, y, log_f, chains, streams)
+    return replace(sample, memory=memory)
+
+
+def _complete(
+    landscape: Landscape,
+    settings: SamplerSettings,
+    y: Array,
+    log_f: Array,
+    chains: list[_Chain],
+    streams: list[np.random.Generator],
+) -> PosteriorSample:
+    """Complete draws of y (n, d), and take the integral from the weights of all proposals."""
+    target, tails, error = landscape.target, landscape.tails, landscape.error
+    log_density = log_f - tails.log_jacobian(y)
+    sample = complete_draws(target, settings, tails.inside(y), log_density, streams)
+    masses = [_log_mass(c.log_weight) for c in chains]
+    log_mass = float(np.mean([m for m, _ in masses]))
+    spread = float(np.sqrt(np.sum([s**2 for _, s in masses]))) / len(masses)
+    return replace(
+        sample,
+        log_mass=log_mass,
+        log_mass_error=spread + (error or 0.0),
+        log_marginal_likelihood=None if target.model.improper() else log_mass,
+        surrogate_error=error,
+    )
+
+
+def _log_mass(log_weight: Array) -> tuple[float, float]:
+    """Logarithm of the mean weight, and its standard error."""
+    n = len(log_weight)
+    log_mass = float(logsumexp(log_weight) - np.log(n))
+    # Delta method: the standard error of a logarithm is the relative one of the mean weight.
+    spread = np.expm1(logsumexp(2 * log_weight) + np.log(n) - 2 * logsumexp(log_weight))
+    return log_mass, float(np.sqrt(max(spread, 0.0) / n))
 
 
 def _features(landscape: Landscape, particles: Particles) -> Array:
@@ -103,10 +225,11 @@ def _features(landscape: Landscape, particles: Particles) -> Array:
     return np.column_stack([theta, *sds, *correlations, particles.log_f])
 
 
-def _memory(begin: Array, now: Array, copies: int) -> float:
-    """Largest correlation of features with where they began, and of siblings with each other.
+def _memory(begin: Array, now: Array) -> float:
+    """Largest correlation of features with where they began, and with the draw before.
 
-    Less what chance alone would bring about in the largest of some dozens.
+    Draws that began at the same point stand side by side. Less what chance alone would bring about
+    in the largest of some dozens.
     """
     gap = now - now.mean(axis=0)
     spread = np.sqrt((gap**2).mean(axis=0))
@@ -114,10 +237,6 @@ def _memory(begin: Array, now: Array, copies: int) -> float:
     same = spread > 1e-12 * np.abs(now).max(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         kept = (gap * first).mean(axis=0) / (spread * np.sqrt((first**2).mean(axis=0)))
-        largest = float(np.max(kept[same]))
-        if copies > 1:
-            family = gap.reshape(-1, copies, gap.shape[1])
-            pairs = (family.sum(axis=1) ** 2).mean(axis=0) - (family**2).sum(axis=1).mean(axis=0)
-            alike = pairs / (copies * (copies - 1)) / spread**2
-            largest = max(largest, float(np.max(alike[same])))
-    return max(0.0, largest - _CHANCE / float(np.sqrt(len(now))))
+        beside = (gap[1:] * gap[:-1]).mean(axis=0) / spread**2
+    largest = max(np.max(kept[same], initial=0.0), np.max(beside[same], initial=0.0))
+    return max(0.0, float(largest) - _CHANCE / float(np.sqrt(len(now))))

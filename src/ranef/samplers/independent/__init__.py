@@ -1,1 +1,1 @@
-"""Independent draws: quadrature for random intercepts, a fitted proposal for everything else."""
+"""Independent draws of random-intercept models, by quadrature."""
