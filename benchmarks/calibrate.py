@@ -4,8 +4,8 @@
 each cell of the grid; exit code 1 if any sampler fails. The article's sampler as printed comes last
 and has to fail. With `--folder` an interrupted run goes on where it stopped. By default each
 structure meets two families of priors and each family several structures; `--full` runs them all.
-The chains of Gibbs and NUTS start at the truth, which makes ranks exactly uniform after a few
-sweeps; that their own starts and warm-ups lead to the same draws is for the tests.
+Gibbs' chains start at the truth, which makes ranks exactly uniform after a few sweeps; that their
+own starts and warm-ups lead to the same draws is for the tests.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ JOINT = [
 ]
 GRID, FULL = GRID + JOINT, FULL + JOINT
 # Draws among which the truth is ranked; every sampler of the package has to be here.
-DRAWS = {"exact": 99, "gibbs": 19, "nuts": 9}
+DRAWS = {"exact": 99, "gibbs": 19}
 
 
 def frame(structure: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from ranef.calibration.quantities import of_sample, quantities
 from ranef.calibration.report import pattern
 from ranef.calibration.simulate import sample_parameters, sample_response, with_response
 from ranef.calibration.workers import random_rank
-from ranef.samplers import SAMPLERS, nuts
+from ranef.samplers import SAMPLERS
 from ranef.samplers.gibbs import sampler, variance_steps
 from ranef.samplers.gibbs.linear_steps import draw_effects
 from ranef.samplers.gibbs.products import products_of
@@ -456,11 +456,6 @@ def test_gibbs_is_calibrated():
 
 
 CHAINS = [("gibbs", name, 100 if "slopes" not in name else 60) for name in MODELS]
-CHAINS += [
-    ("nuts", "flat coefficients, weights, IG", 50),
-    ("nuts", "slopes, lognormal", 20),
-    ("nuts", "crossed, exponential", 30),
-]
 
 
 def test_every_sampler_of_the_table_is_calibrated_here():
@@ -474,9 +469,8 @@ def test_chains_from_the_truth_are_calibrated(method, name, simulations):
 
 
 def from_truth(name, method, simulations, **options):
-    draws = {"gibbs": 19, "nuts": 9}[method]
     return rf.calibrate(
-        model_of(name), simulations, method=method, start="truth", draws=draws, seed=3,
+        model_of(name), simulations, method=method, start="truth", draws=19, seed=3,
         error_rate=ALPHA, **options,
     )  # fmt: skip
 
@@ -521,21 +515,13 @@ def one_level_less(products, term, state):
     return squares, levels - 1
 
 
-squares_of, evaluate = variance_steps._squares, nuts._Space._evaluate
-
-
-def tilted(space, v):
-    """Draws a posterior SD off in one direction."""
-    slope, energy = evaluate(space, v)
-    u = np.linalg.solve(space.root, v[0] - space.center)
-    return slope - np.eye(len(u))[-1], energy - u[-1]
+squares_of = variance_steps._squares
 
 
 PLANTED = {
     "residual SD": ("gibbs", SLOW, 200, sampler, "draw_residual", louder),
     "effects": ("gibbs", SLOW, 100, sampler, "draw_effects", wider),
     "degrees of freedom": ("gibbs", SLOW, 200, variance_steps, "_squares", one_level_less),
-    "density": ("nuts", "zero mean, IG", 60, nuts._Space, "_evaluate", tilted),
 }
 
 
@@ -569,28 +555,23 @@ def test_backwards_the_steps_of_a_sweep_come_in_opposite_order(name, monkeypatch
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("method", ["gibbs", "nuts"])
-def test_a_chain_begins_where_it_is_told(method, name, monkeypatch):
+def test_a_chain_begins_where_it_is_told(name, monkeypatch):
     inner, rng = model_of(name).inner, np.random.default_rng(2)
     truth = sample_parameters(inner, rng)
-    if method == "gibbs":
-        # A sweep without steps gives back what went in.
-        monkeypatch.setattr(sampler, "steps_of", lambda _: [])
-    else:
-        monkeypatch.setattr(nuts, "_run", lambda *arguments: (arguments[1], 0))
+    # A sweep without steps gives back what went in.
+    monkeypatch.setattr(sampler, "steps_of", lambda _: [])
     names = tuple(n for term in inner.parameters.terms for n in term.names)
     request = SamplerSettings(2, 2, 0, names, progress=False, start=start_of(inner, truth))
-    ends = of_sample(SAMPLERS[method](inner, request, rng))
+    ends = of_sample(SAMPLERS["gibbs"](inner, request, rng))
     for chain in range(2):
         np.testing.assert_allclose(ends.sigma[chain], truth.sigma[0], rtol=1e-9)
         for name_, values in truth.scales.items():
             np.testing.assert_allclose(ends.scales[name_][chain], values[0], rtol=1e-9)
         for label, values in truth.correlations.items():
             np.testing.assert_allclose(ends.correlations[label][chain], values[0], atol=1e-9)
-        if method == "gibbs":
-            np.testing.assert_allclose(ends.beta[chain], truth.beta[0], rtol=1e-9)
-            for name_, values in truth.effects.items():
-                np.testing.assert_array_equal(ends.effects[name_][chain], values[0])
+        np.testing.assert_allclose(ends.beta[chain], truth.beta[0], rtol=1e-9)
+        for name_, values in truth.effects.items():
+            np.testing.assert_array_equal(ends.effects[name_][chain], values[0])
 
 
 @pytest.mark.parametrize(

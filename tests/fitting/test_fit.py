@@ -416,9 +416,14 @@ def test_draws_are_rounded_down_to_whole_chains():
         ({"draws": "many"}, "draws is 'many'; a whole number from 1 is expected"),
         ({"chains": 2.0}, "chains is 2.0; a whole number from 1 is expected"),
         ({"warmup": None}, "warmup is None; a whole number from 0 is expected"),
-        ({"method": "vb"}, "method is 'vb'. Known names: 'exact', 'gibbs', 'nuts'."),
+        ({"method": "vb"}, "method is 'vb'. Known names: 'exact', 'gibbs'."),
+        (
+            {"method": "nuts"},
+            "method='nuts' is no longer there; use method='exact', which draws hard posteriors by "
+            "particles, or method='gibbs' for a Markov chain.",
+        ),
         ({"method": "gibs"}, "method is 'gibs'. Did you mean 'gibbs'?"),
-        ({"method": None}, "method is None. Known names: 'exact', 'gibbs', 'nuts'."),
+        ({"method": None}, "method is None. Known names: 'exact', 'gibbs'."),
         (
             {"effects": "all"},
             "effects is 'all'; 'moments' or 'draws' is expected, or a list of names such as "

@@ -79,14 +79,12 @@ PRIORS = {
 }
 CASES = list(product(MODELS, PRIORS))
 EVERY = pytest.mark.parametrize(("model", "priors"), CASES)
-# NUTS evaluates one point at a time, a hundred times slower: test_nuts.py has fewer cases.
-BATCHED = ("exact", "gibbs")
-METHODS = pytest.mark.parametrize("method", BATCHED)
+METHODS = pytest.mark.parametrize("method", SAMPLERS)
 
 # Five functionals of each of 2 SDs and at most 4 coefficients, two of each of 2 effects: up to 34
 # comparisons for each case and sampler. All of them pass in a right package with probability 0.999
 # if none may exceed this.
-COMPARISONS = 34 * len(CASES) * len(BATCHED)
+COMPARISONS = 34 * len(CASES) * len(SAMPLERS)
 LIMIT = bonferroni(COMPARISONS, CHAINS - 1)
 
 
@@ -320,7 +318,7 @@ def test_the_log_density_is_that_of_the_draws_beside_it(method, model, priors):
     np.testing.assert_allclose(sample.log_density[:2, :50].ravel(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@METHODS
 def test_effects_are_drawn_only_on_request_and_change_no_other_draw(method):
     model = model_of("covariates", "half_t")
     with_effects, without = (

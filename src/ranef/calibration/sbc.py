@@ -21,7 +21,7 @@ from ranef.common.arguments import choice, file_path, function, generator, share
 from ranef.common.progress import track
 from ranef.errors import DataError
 from ranef.fitting.model import MixedModel
-from ranef.samplers import SAMPLERS
+from ranef.samplers import check_method
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrate"]
 
 # Places where chains begin, and sweeps before a draw counts.
-_WARMUP: dict[str, dict[str, int]] = {"own": {}, "truth": {"gibbs": 30, "nuts": 2}}
+_WARMUP: dict[str, dict[str, int]] = {"own": {}, "truth": {"gibbs": 30}}
 # Seconds between two writings of the checkpoint.
 _SAVE_EVERY = 5.0
 
@@ -70,19 +70,19 @@ def calibrate(
         How many data sets to simulate. 1,000 find draws that are off by a fifth of a posterior
         SD, or that spread a fifth too much or too little; 100 find half an SD (docs/calibrate.md).
     method
-        The sampler, `"exact"`, `"gibbs"` or `"nuts"`; only with a model.
+        The sampler, `"exact"` or `"gibbs"`; only with a model.
     start
-        Where Gibbs' and NUTS' chains begin. `"own"`: where a fit begins them, so that ranks judge
-        warm-up and mixing too. `"truth"`: a few sweeps back from the true parameters, which are a
-        draw from the posterior; ranks are then exactly uniform for a correct sampler, however
-        slowly it mixes, and a simulation costs a tenth or less.
+        Where Gibbs' chains begin. `"own"`: where a fit begins them, so that ranks judge warm-up
+        and mixing too. `"truth"`: a few sweeps back from the true parameters, which are a draw from
+        the posterior; ranks are then exactly uniform for a correct sampler, however slowly it
+        mixes, and a simulation costs a tenth or less.
     draws
         Posterior draws among which the truth is ranked, L. Ranks run from 0 to L; 99 make round
         coverages.
     warmup
-        Sweeps of Gibbs or NUTS before a draw counts. Every draw ends a chain of its own. Without a
-        number 500, which is none too many for a chain's own start; from the truth 30 of Gibbs and
-        2 of NUTS, in which an error of the sampler leads far enough away to be seen.
+        Sweeps of Gibbs before a draw counts. Every draw ends a chain of its own. Without a number
+        500, which is none too many for a chain's own start; from the truth 30, in which an error of
+        the sampler leads far enough away to be seen.
     simulate
         `simulate(rng) -> (parameters, data)`, parameters by name, each a number or an array.
     log_likelihood
@@ -139,7 +139,7 @@ def calibrate(
     True
     """
     choice("start", start, _WARMUP)
-    choice("method", method, SAMPLERS)
+    check_method(method)
     if warmup is None:
         warmup = _WARMUP[start].get(method, 500)
     warmup = whole_number("warmup", warmup, 0)
@@ -221,7 +221,7 @@ def _check_chain(model: Any, method: str, warmup: int) -> None:
     if method not in _WARMUP["truth"]:
         raise DataError(
             f"start='truth' came with method={method!r}, whose draws are independent and start "
-            "nowhere; leave start out, or choose method='gibbs' or method='nuts'."
+            "nowhere; leave start out, or choose method='gibbs'."
         )
     if warmup == 0:
         raise DataError("warmup is 0; with start='truth' at least 1 is expected.")

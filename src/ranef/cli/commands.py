@@ -61,7 +61,7 @@ _file = click.argument("file", type=_PATH)
 _formula = click.argument("formula")
 _prior = click.option("--prior", "priors", multiple=True, metavar="NAME=DIST", help=_PRIOR_HELP)
 _method = click.option(
-    "--method", type=click.Choice(["exact", "gibbs", "nuts"]), default="exact", show_default=True
+    "--method", type=click.Choice(["exact", "gibbs"]), default="exact", show_default=True
 )
 _processes = click.option("--processes", type=_COUNT, default=1, show_default=True)
 _csv = click.option("--out", type=_PATH, default=None, help="CSV file to write; else printed.")
@@ -166,7 +166,7 @@ def predict_command(draws: Path, new: Path, out: Path | None, **options: Any) ->
     type=click.Choice(["own", "truth"]),
     default="own",
     show_default=True,
-    help="Where chains of gibbs and nuts begin; ten times faster from the truth.",
+    help="Where chains of gibbs begin; ten times faster from the truth.",
 )
 @click.option("--simulations", type=_COUNT, default=1000, show_default=True)
 @click.option("--draws", type=_COUNT, default=99, show_default=True, help="Of each posterior.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ranef.common.arguments import brief, choice, generator, is_name, whole_number
+from ranef.common.arguments import brief, generator, is_name, whole_number
 from ranef.common.threads import one_thread
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
 from ranef.fitting.result import Fit
@@ -20,7 +20,7 @@ from ranef.mixed_model.model import build_model
 from ranef.posterior.certificate import Certificate
 from ranef.posterior.source import Source
 from ranef.posterior.tree import to_tree
-from ranef.samplers import SAMPLERS
+from ranef.samplers import SAMPLERS, check_method
 from ranef.samplers.sample import SamplerSettings
 from ranef.version import __version__
 
@@ -39,7 +39,7 @@ def fit(
     data: Any,
     *,
     priors: Mapping[str, Any] | None = None,
-    method: Literal["exact", "gibbs", "nuts"] = "exact",
+    method: Literal["exact", "gibbs"] = "exact",
     draws: int = 4000,
     chains: int = 4,
     warmup: int = 1000,
@@ -78,15 +78,13 @@ def fit(
     method
         `"exact"`: independent draws. Where proposals do not cover the posterior, annealed
         particles draw instead, and the certificate says so. `"gibbs"`: a blocked Gibbs sampler,
-        for comparison. `"nuts"`: the No-U-Turn sampler on the variance parameters, with
-        coefficients and effects drawn exactly given them; it needs the package mici
-        (`pip install 'ranef[nuts]'`).
+        for comparison.
     draws
         Number of draws in all chains together.
     chains
         Exact draws are independent, so for them chains are only a layout.
     warmup
-        Sweeps of Gibbs, or trajectories of NUTS, left out at the start of each chain.
+        Sweeps of Gibbs left out at the start of each chain.
     effects
         `"moments"`: exact posterior mean and sd of every group effect, no draws stored.
         `"draws"`: draws as well, as the variables `1|g`, `x|g`; draws x groups numbers of memory.
@@ -181,7 +179,6 @@ def _optional(sample: PosteriorSample) -> dict[str, Any]:
     """What only some samplers know, as attributes of the tree."""
     record = {
         "surrogate_error": sample.surrogate_error,
-        "divergences": sample.divergences,
         "memory": sample.memory,
         "log_mass": sample.log_mass,
         "log_mass_error": sample.log_mass_error,
@@ -193,8 +190,6 @@ def _advice(certificate: Certificate) -> str:
     """What to do about draws that are not to be trusted."""
     if certificate.draws < 1000 or certificate.method == "gibbs":
         return "Take more draws or sweeps (draws=, warmup=)."
-    if certificate.method == "nuts":
-        return "Take more draws (draws=, warmup=), compare with method='gibbs', look at the priors."
     return "Compare with method='gibbs' and look at the priors."
 
 
@@ -207,7 +202,7 @@ def _recorded(seed: Seed) -> int | str:
 
 def _request(method: str, draws: int, chains: int, warmup: int, progress: bool) -> SamplerSettings:
     """Check the plain arguments of `fit`."""
-    choice("method", method, SAMPLERS)
+    check_method(method)
     draws, chains = whole_number("draws", draws), whole_number("chains", chains)
     warmup = whole_number("warmup", warmup, 0)
     if draws < 4 * chains:

@@ -32,24 +32,21 @@ class Certificate:
     Attributes
     ----------
     method
-        The sampler that drew: `exact`, `gibbs` or `nuts`.
+        The sampler that drew: `exact` or `gibbs`.
     draws
         Number of draws.
     ess, ess_tail
         Smallest effective sample size among coefficients and SDs, of the bulk and of the tails
         (Vehtari et al. 2021).
     proposals
-        How well independent proposals cover the posterior; None for Gibbs and NUTS.
+        How well independent proposals cover the posterior; None for Gibbs and particles.
     r_hat
-        Largest R-hat; None for exact draws, which have no chains to compare.
+        Largest R-hat; None for independent proposals, which have no chains to compare.
     structure
         How the likelihood was evaluated.
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
-    divergences
-        Trajectories of NUTS whose energy ran off, which tell of regions that it does not reach;
-        None for other samplers.
     memory
         Largest correlation of annealed draws with where they began, or of draws that began as one
         particle; None for other samplers.
@@ -63,20 +60,19 @@ class Certificate:
     r_hat: float | None
     structure: str = ""
     surrogate_error: float | None = None
-    divergences: int | None = None
     memory: float | None = None
 
     @property
     def acceptance(self) -> float | None:
-        """Share of proposals accepted; None for Gibbs and NUTS."""
+        """Share of proposals accepted; None for Gibbs and particles."""
         return None if self.proposals is None else self.proposals.acceptance
 
     @property
     def pareto_k(self) -> float | None:
         """Tail index of the proposals' importance weights (Vehtari et al. 2024).
 
-        Under 0.7 the proposals cover the posterior. None for Gibbs and NUTS, and for fewer than 25
-        draws; minus infinity where the weights hardly vary.
+        Under 0.7 the proposals cover the posterior. None for Gibbs and particles, and for fewer
+        than 25 draws; minus infinity where the weights hardly vary.
         """
         return None if self.proposals is None else self.proposals.pareto_k
 
@@ -85,7 +81,7 @@ class Certificate:
         """What the draws may be called: `independent draws`, or draws worth so many."""
         if self.proposals is not None and self.proposals.independent:
             return "independent draws"
-        name = {"gibbs": "Gibbs ", "nuts": "NUTS "}.get(self.method, "")
+        name = "Gibbs " if self.method == "gibbs" else ""
         return f"{name}draws, effective {self.ess:,.0f},"
 
     @property
@@ -96,8 +92,6 @@ class Certificate:
             found.append(f"R-hat {self.r_hat:.3f} exceeds 1.01")
         if self.memory is not None and self.memory > LARGEST_MEMORY:
             found.append(f"draws remember where they began (correlation {self.memory:.2f})")
-        if self.divergences:
-            found.append(f"{self.divergences} divergent trajectories")
         if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
             found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
         if self.ess < LEAST_ESS:
@@ -126,8 +120,6 @@ class Certificate:
             parts.append(f"R\u0302 {self.r_hat:.3f}")
         if self.surrogate_error is not None:
             parts.append(f"interpolation error {self.surrogate_error:.1g}")
-        if self.divergences is not None:
-            parts.append(f"{self.divergences} divergences")
         sentence = ", ".join(parts)
         if self.memory is not None:
             sentence += f"; annealed particles, correlation with where they began {self.memory:.2f}"
@@ -188,6 +180,5 @@ def certify(tree: xr.DataTree) -> Certificate:
         r_hat=r_hat,
         structure=str(tree.attrs["structure"]),
         surrogate_error=tree.attrs.get("surrogate_error"),
-        divergences=tree.attrs.get("divergences"),
         memory=tree.attrs.get("memory"),
     )

@@ -87,7 +87,7 @@ class Posterior:
         Returns
         -------
         pandas.DataFrame
-            One row per parameter; `r_hat` too for Gibbs and NUTS draws.
+            One row per parameter; `r_hat` too for draws by Gibbs or particles.
         """
         return summarise(self.draws, prob)
 

@@ -54,8 +54,8 @@ def summarise(tree: xr.DataTree, prob: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per scalar parameter (`Intercept`, `x`, `f[b]`, `1|g_sigma`, `sigma`); columns
-        mean, sd, the lower quantile, median, the upper quantile, ess, and r_hat for Gibbs and NUTS
-        draws.
+        mean, sd, the lower quantile, median, the upper quantile, ess, and r_hat for draws by Gibbs
+        or particles.
 
     Raises
     ------

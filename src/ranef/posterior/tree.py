@@ -198,7 +198,7 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     DataError
-        If the file is missing or holds no ranef fit.
+        If the file is missing or holds no ranef fit, or one by NUTS that was not to be trusted.
     """
     import xarray as xr
 
@@ -211,4 +211,10 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         raise DataError(f"File '{path}' is no NetCDF file; expected one from fit.save().") from None
     if "ranef_version" not in tree.attrs:
         raise DataError(f"File '{path}' holds no ranef fit; expected one from fit.save().")
+    if tree.attrs.get("divergences"):
+        # Of draws by NUTS, which the package had once; the certificate no longer tells of them.
+        raise DataError(
+            f"File '{path}' holds draws by NUTS with {tree.attrs['divergences']} divergent "
+            "trajectories, not to be trusted; fit again with method='exact'."
+        )
     return tree

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ranef.common.arguments import choice, is_name
+from ranef.errors import DataError
 from ranef.samplers.exact import sample_exact
 from ranef.samplers.gibbs import sample_gibbs
-from ranef.samplers.nuts import sample_nuts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
-__all__ = ["SAMPLERS", "Sampler"]
+__all__ = ["SAMPLERS", "Sampler", "check_method"]
 
 
 class Sampler(Protocol):
@@ -30,5 +31,14 @@ class Sampler(Protocol):
 SAMPLERS: dict[str, Sampler] = {
     "exact": sample_exact,
     "gibbs": sample_gibbs,
-    "nuts": sample_nuts,
 }
+
+
+def check_method(method: object) -> None:
+    """Raise DataError unless `method` names a sampler of the table."""
+    if is_name(method, ("nuts",)):
+        raise DataError(
+            "method='nuts' is no longer there; use method='exact', which draws hard posteriors by "
+            "particles, or method='gibbs' for a Markov chain."
+        )
+    choice("method", method, SAMPLERS)

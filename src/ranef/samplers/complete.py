@@ -69,7 +69,7 @@ def complete_draws(
     Returns
     -------
     PosteriorSample
-        Without what tells of the sampler that drew theta: weights, acceptance, divergences.
+        Without what tells of the sampler that drew theta: weights, acceptance, memory.
     """
     model, n = target.model, len(theta)
     shape = (settings.chains, n // settings.chains)

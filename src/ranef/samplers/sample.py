@@ -109,11 +109,10 @@ class PosteriorSample:
         variance ratio and log sigma (unless known) for random-intercept models, of the vector of
         `ranef.mixed_model.parameters.ParameterVector` for others.
     accepted
-        Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs and
-        NUTS.
+        Whether each draw is a fresh proposal, shape (chains, draws); None for Gibbs and particles.
     log_weight
         Log target minus log proposal density of every proposal made, shape (chains, draws); None
-        for Gibbs and NUTS.
+        for Gibbs and particles.
     moments
         Posterior mean and SD of each group effect by name, shape (G,) each.
     effects
@@ -125,14 +124,12 @@ class PosteriorSample:
     log_mass, log_mass_error
         Logarithm of the integral of likelihood and priors over all parameters, with improper
         densities as they stand (one for a flat coefficient), and its error (quadrature), or
-        standard error (Monte Carlo), in nats; None for Gibbs and NUTS.
+        standard error (Monte Carlo), in nats; None for Gibbs and particles.
     log_marginal_likelihood
-        In nats: `log_mass` where all priors are proper; else, and for Gibbs and NUTS, None.
+        In nats: `log_mass` where all priors are proper; else, and for Gibbs and particles, None.
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
-    divergences
-        Trajectories whose energy ran off; None for samplers other than NUTS.
     memory
         Largest correlation of annealed draws with where they began, or of draws that began as one
         particle; None for other samplers.
@@ -152,7 +149,6 @@ class PosteriorSample:
     log_mass_error: float | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
-    divergences: int | None = None
     memory: float | None = None
 
     @cached_property

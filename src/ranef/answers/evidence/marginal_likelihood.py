@@ -123,7 +123,7 @@ def log_marginal_likelihood(fit: Posterior) -> LogMarginalLikelihood:
     LogMarginalLikelihood
         `float()` of it is the value in nats; `.error` its error: of the quadrature for one
         grouping factor with random intercepts, of importance sampling else. For draws by Gibbs
-        or NUTS it is computed anew, as it does not come from their draws.
+        or particles it is computed anew, as it does not come from their draws.
 
     Raises
     ------
