@@ -80,11 +80,16 @@ PRIORS = {
 CASES = list(product(MODELS, PRIORS))
 EVERY = pytest.mark.parametrize(("model", "priors"), CASES)
 METHODS = pytest.mark.parametrize("method", SAMPLERS)
+# Gibbs' steps for coefficients and effects depend on the model alone, those for SDs on the prior:
+# every model under two kinds of prior, every prior on the least balanced one.
+GIBBS = [(m, p) for m, p in CASES if p in ("inverse gamma", "half_t") or m == "singletons"]
+SAMPLED = [("exact", *case) for case in CASES] + [("gibbs", *case) for case in GIBBS]
+EVERY_SAMPLE = pytest.mark.parametrize(("method", "model", "priors"), SAMPLED)
 
 # Five functionals of each of 2 SDs and at most 4 coefficients, two of each of 2 effects: up to 34
-# comparisons for each case and sampler. All of them pass in a right package with probability 0.999
+# comparisons for each sample. All of them pass in a right package with probability 0.999
 # if none may exceed this.
-COMPARISONS = 34 * len(CASES) * len(SAMPLERS)
+COMPARISONS = 34 * len(SAMPLED)
 LIMIT = bonferroni(COMPARISONS, CHAINS - 1)
 
 
@@ -203,16 +208,14 @@ def largest(found):
 # -- the contract
 
 
-@METHODS
-@EVERY
+@EVERY_SAMPLE
 def test_draws_have_the_exact_posteriors_moments_and_quantiles(method, model, priors):
     found = scores(sample_of(method, model, priors), model, priors)
     assert min(size for _, size in found.values()) > 400
     assert largest(found) < LIMIT, {k: v for k, v in found.items() if abs(v[0]) > 4}
 
 
-@METHODS
-@EVERY
+@EVERY_SAMPLE
 def test_the_contract_rejects_samplers_that_are_slightly_wrong(method, model, priors):
     right = sample_of(method, model, priors)
     tau, rho = tau_of(right), rho_of(right)
@@ -257,8 +260,7 @@ def test_the_contract_rejects_the_articles_printed_conditional():
         assert (largest(found) < LIMIT) == passes
 
 
-@METHODS
-@EVERY
+@EVERY_SAMPLE
 def test_samples_have_their_shapes_and_a_seed_fixes_them(method, model, priors):
     made = model_of(model, priors)
     first, again, other = (draw(method, made, seed, 10, 3, warmup=20) for seed in (4, 4, 5))
@@ -309,8 +311,7 @@ def test_samples_have_their_shapes_and_a_seed_fixes_them(method, model, priors):
         assert first.accepted.shape == first.log_weight.shape == (3, 10)
 
 
-@METHODS
-@EVERY
+@EVERY_SAMPLE
 def test_the_log_density_is_that_of_the_draws_beside_it(method, model, priors):
     sample = sample_of(method, model, priors)
     rho, tau = rho_of(sample)[:2, :50].ravel(), tau_of(sample)[:2, :50].ravel()
@@ -371,9 +372,10 @@ def test_exact_draws_are_independent_and_nearly_all_accepted(model, priors):
         lag = float((x[:, 1:] * x[:, :-1]).mean() / x.var())
         # Correlation from one rejection in a hundred is allowed, and four standard errors.
         assert abs(lag) < 0.01 + 4 / np.sqrt(x.size)
-    slow = rho_of(sample_of("gibbs", model, priors))
-    slow = slow - slow.mean()
-    assert float((slow[:, 1:] * slow[:, :-1]).mean() / slow.var()) > 0.1
+    if (model, priors) in GIBBS:  # negative control
+        slow = rho_of(sample_of("gibbs", model, priors))
+        slow = slow - slow.mean()
+        assert float((slow[:, 1:] * slow[:, :-1]).mean() / slow.var()) > 0.1
 
 
 def level(seed=11):
@@ -531,6 +533,8 @@ def test_sleepstudys_posterior_equals_jags(method):
         },
         method=method,
         draws=100_000 if method == "exact" else 50_000,
+        chains=25,
+        warmup=500,
         seed=3,
         progress=False,
     )

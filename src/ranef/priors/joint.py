@@ -81,7 +81,8 @@ class InverseWishart:
 
         S = np.array(self.scale)
         q = len(S)
-        V = stats.invwishart(self.df, S).rvs(n, random_state=rng).reshape(n, q, q)
+        # A frozen distribution would rewrite its documentation, which takes longer than to draw.
+        V = stats.invwishart.rvs(self.df, S, n, random_state=rng).reshape(n, q, q)
         sd = np.sqrt(np.einsum("nii->ni", V))
         return np.log(sd), partial_correlations(V / (sd[:, :, None] * sd[:, None, :]))
 
