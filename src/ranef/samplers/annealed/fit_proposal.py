@@ -41,7 +41,9 @@ def proposal_at(modes: list[tuple[Array, Array]]) -> Proposal:
     -------
     Proposal
     """
-    parts = tuple(Part.straight(y, np.asarray(1.1 * np.linalg.cholesky(cover))) for y, cover in modes)
+    parts = tuple(
+        Part.straight(y, np.asarray(1.1 * np.linalg.cholesky(cover))) for y, cover in modes
+    )
     return Proposal(_FIRST, np.full(len(parts), 1 / len(parts)), parts)
 
 
