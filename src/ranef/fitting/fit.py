@@ -125,8 +125,9 @@ def fit(
     Effects and coefficients are integrated out in closed form (Searle, Casella and McCulloch
     1992, Variance Components, ch. 3; Bates et al. 2015, Journal of Statistical Software 67). What
     remains, the SDs and correlations, is drawn from an interpolated quadrature rule (random
-    intercepts) or a fitted mixture of t distributions (all else), and corrected by independence
-    Metropolis, so that the draws are exact whatever the proposal.
+    intercepts) or a proposal fitted to the posterior (all else), and corrected by independence
+    Metropolis, so that the draws are exact whatever the proposal. Where too few are accepted, all
+    are moved on until they remember nothing of where they began.
 
     Examples
     --------

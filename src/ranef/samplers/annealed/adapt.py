@@ -1,4 +1,4 @@
-"""A proposal for a posterior whose modes are known (mathematics.md, 4.3)."""
+"""A proposal for a posterior whose modes are known (mathematics.md, 4.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proposals at modes, and fitted to weighted points (mathematics.md, 4.3)."""
+"""Proposals at modes, and fitted to weighted points (mathematics.md, 4.2)."""
 
 from __future__ import annotations
 

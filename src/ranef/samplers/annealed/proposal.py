@@ -2,7 +2,7 @@
 
 Each coordinate is y = m + c sinh((asinh z + a) / b), which gives z skewness by a and tails by b
 (Jones and Pewsey 2009, Biometrika 96, 761); z has a multivariate t distribution, a share of it
-wider than the rest. Every mode has such a part of its own (mathematics.md, 4.3).
+wider than the rest. Every mode has such a part of its own (mathematics.md, 4.2).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Independence Metropolis makes draws exact whatever the proposal. Where it holds some of them for
 long, all are moved by further steps, each of which leaves the posterior as it is, until they
-remember nothing of where they began (mathematics.md, 4.3 and 4.7).
+remember nothing of where they began (mathematics.md, 4.2 and 4.7).
 """
 
 from __future__ import annotations
