@@ -47,14 +47,13 @@ def sample_exact(
     landscape = explore(model, settings)
     cost, error = landscape.target.structure.cost, landscape.error
     moving = budget.ANNEALING.affords(cost)
-    if error is None:
-        return sample_by_proposals(landscape, settings, rng, moving=moving)
-    # The interpolation holds in a box around the mode; a posterior may reach beyond.
-    drawn = sample_by_proposals(landscape, settings, rng, moving=moving)
-    if shortfall(drawn) is None and error <= LARGEST_ERROR:
-        return drawn
-    if not budget.SECOND_ATTEMPT.affords(cost):
-        return drawn
+    again = error is not None and budget.SECOND_ATTEMPT.affords(cost)
+    rough = error is not None and error > LARGEST_ERROR
+    if not (again and rough):
+        drawn = sample_by_proposals(landscape, settings, rng, moving=moving and not rough)
+        if not again or shortfall(drawn) is None:
+            return drawn
+    # The interpolation holds in a box around the mode; this posterior reaches beyond, or is rough.
     with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
         landscape = explore(model, settings, interpolated=False)
         return sample_by_proposals(landscape, settings, rng, moving=moving)

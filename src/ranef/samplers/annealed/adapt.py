@@ -56,13 +56,10 @@ def adapt(
         weight, share = _weighted(value - proposal.log_density(y))
         if annealing or share < _FEW:
             count = min(size, max(_PARTICLES, _EACH * y.shape[1]))
-            return anneal(
-                log_f,
-                proposal,
-                Particles.of_proposal(y[:count], value[:count], proposal),
-                rng,
-                reach,
-            )
+            begin = Particles.of_proposal(y[:count], value[:count], proposal)
+            fitted, particles = anneal(log_f, proposal, begin, rng, reach)
+            # Where no way leads to the posterior, what is known of it is its modes.
+            return (fitted, particles) if particles.t == 1.0 else (proposal, None)
         proposal = fit_proposal(y, weight, proposal, reach)
         if round_ and share > _ENOUGH:
             break

@@ -162,7 +162,8 @@ def move(
             particles.t,
         )
         of_there = proposal.log_density(y)
-        gain = (there.log_density - of_there) - (particles.log_density - own)
+        with np.errstate(invalid="ignore"):  # from nowhere to nowhere
+            gain = (there.log_density - of_there) - (particles.log_density - own)
         accepted = np.log(rng.random(n)) < np.where(np.isnan(gain), -np.inf, gain)
         particles = replace(
             particles,

@@ -39,6 +39,9 @@ _CHANCE = 2.5
 # accepted, small ones free the draws for which it is not.
 _MOVES = (0.0, 0.5, 0.0, 0.8, 0.0, 0.5, 0.0, 0.95)
 _FEWEST_MOVES, _MOST_MOVES = 2, 64
+# Share of independent draws that the tails of draws must be worth to stand as they are, and how few
+# draws say nothing of it.
+_WORTH, _JUDGED, _ENDS = 0.45, 400, (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,17 @@ class _Chain:
     @property
     def good(self) -> bool:
         """Whether the draws may stand as they are."""
+        from arviz_stats.base import array_stats
+
         quality = proposal_quality(self.accepted, self.log_weight[START:])
-        return quality.acceptance >= GOOD_ACCEPTANCE and not quality.problems
+        if quality.acceptance < GOOD_ACCEPTANCE or quality.problems:
+            return False
+        # Draws far out may be held for long although few are.
+        tails = [
+            float(array_stats.ess(y[None], chain_axis=0, draw_axis=1, method="tail", prob=_ENDS))
+            for y in self.y[self.kept].T
+        ]
+        return len(self.kept) < _JUDGED or min(tails) >= _WORTH * len(self.kept)
 
 
 def _begin(chain: _Chain, particles: Particles | None, n: int) -> Particles:
