@@ -111,7 +111,7 @@ class NestingWarning(UserWarning):
 
 
 class SimilarLabelsWarning(UserWarning):
-    """Two levels of a factor differ by case or spaces only."""
+    """Two levels of a factor look like one: they differ by case, spaces or leading zeros."""
 
 
 class SingleRowWarning(UserWarning):

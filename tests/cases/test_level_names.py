@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from decimal import Decimal
 
 import numpy as np
@@ -176,13 +177,50 @@ def test_dates_as_factors_are_the_same_after_save_and_load(tmp_path):
 
 
 @pytest.mark.parametrize("formula", ["y ~ 1 + (1|f)", "y ~ f + (1|h)", "y ~ 1 + (f|h)"])
-@pytest.mark.parametrize("pair", [("x", "X"), ("y", "y "), ("a b", "a  b")])
-def test_levels_that_differ_by_case_or_spaces_warn(formula, pair):
-    f = [pair[0], pair[1], "z"] * 8
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("x", "X"),
+        ("y", "y "),
+        ("a b", "a  b"),
+        ("1", "01"),
+        ("1", "1.0"),
+        ("site 1", "Site 01"),
+        ("2020-1-31", "2020-01-31"),
+    ],
+)
+def test_levels_that_look_like_one_warn(formula, pair):
+    f = pd.Categorical([pair[0], pair[1], "z"] * 8)
     with pytest.warns(SimilarLabelsWarning) as caught:
         spec_of(formula, f=f, h=np.arange(N) % 5)
     assert len(caught) == 1
     assert f"Column 'f' has the levels {pair[0]!r} and {pair[1]!r}" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("pair", [(1, "01"), (1, "1.0"), (1.0, "01")])
+def test_numbers_beside_text_that_looks_like_them_warn(pair):
+    g = np.array([*pair, "z"] * 8, dtype=object)
+    with pytest.warns(SimilarLabelsWarning, match=f"'1' and {pair[1]!r}"):
+        spec = spec_of("y ~ 1 + (1|g)", g=g)
+    assert len(spec.factors[0].levels) == 3
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"{k:03}" for k in range(12)],
+        [f"s{k:02}" for k in range(12)],
+        [f"site {k:02} {11 - k:02}" for k in range(12)],
+        ["1 11", "11 1", "0 1", "1 0"],
+        ["10", "1", "100", "s10", "s1", "s100"],
+        [1, 1.0, 2.0, 2],
+    ],
+)
+def test_labels_that_are_different_numbers_do_not_warn(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SimilarLabelsWarning)
+        spec = spec_of("y ~ 1 + (1|g)", g=np.resize(np.array(labels, dtype=object), N))
+    assert len(spec.factors[0].levels) == len(set(labels))
 
 
 def test_levels_are_named_by_value_in_questions_to_a_fit():

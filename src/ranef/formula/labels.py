@@ -48,7 +48,7 @@ def level_name(value: Any) -> str:
 
 
 def warn_similar(column: str, labels: Iterable[str]) -> None:
-    """Warn of levels that differ by case or spaces only.
+    """Warn of levels that a reader would take for one: `x` and `X`, `1` and `01`.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ def warn_similar(column: str, labels: Iterable[str]) -> None:
     SimilarLabelsWarning
         Naming the first pair.
     """
-    found: dict[str, str] = {}
+    found: dict[tuple[str, Any], str] = {}
     pairs = []
     for label in labels:
-        first = found.setdefault(" ".join(label.split()).casefold(), label)
+        first = found.setdefault(_key(label), label)
         if first != label:
             pairs.append((first, label))
     if pairs:
         more = f" (and {len(pairs) - 1} more such pairs)" if len(pairs) > 1 else ""
         warn(
             f"Column {column!r} has the levels {pairs[0][0]!r} and {pairs[0][1]!r}{more}, which "
-            "differ by case or spaces only and are taken for different; write them one way if they "
-            "are the same.",
+            "differ by case, spaces, zeros or the way to write a number only and are taken for "
+            "different; write them one way if they are the same.",
             SimilarLabelsWarning,
         )
 
@@ -105,10 +105,14 @@ def refuse_similar(column: str, unknown: Iterable[str], known: Collection[str]) 
 def _key(label: str) -> tuple[str, Any]:
     """What is left of a label without case, spaces, leading zeros and the way of writing numbers.
 
+    A space between two digits stays: it parts two numbers.
+
     Examples
     --------
-    >>> _key("00002709") == _key(" 2709.0"), _key("Site 01") == _key("site 1")
+    >>> _key("00002709") == _key(" 2709.0"), _key("Site 01") == _key("site1")
     (True, True)
+    >>> _key("1 11") == _key("11 1")
+    False
     """
     text = " ".join(label.split()).casefold()
     if _NUMBER.fullmatch(text):
@@ -120,4 +124,4 @@ def _key(label: str) -> tuple[str, Any]:
             return ("date", pd.Timestamp(text))
         except ValueError:  # a 31st of February is text
             return ("text", text)
-    return ("text", re.sub(r"(?<!\d)0+(?=\d)", "", text).replace(" ", ""))
+    return ("text", re.sub(r"(?<!\d)0+(?=\d)|(?<!\d) | (?!\d)", "", text))

@@ -129,7 +129,7 @@ def evaluate(
     AliasedWarning
         With the columns that were left out.
     SimilarLabelsWarning
-        With levels that differ by case or spaces only.
+        With levels that look like one, by case, spaces or leading zeros.
     SingleRowWarning, NestingWarning
         See `ranef.formula.nesting`.
 
