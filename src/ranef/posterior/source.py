@@ -90,34 +90,46 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
     Raises
     ------
     DataError
-        If the file was written without its rows.
+        If the file was written without its rows, or they cannot be read.
     """
-    import pandas as pd
-
     if rows is None:
         raise DataError(
             "This fit was saved without its rows, so only its draws and tables are at hand; fit "
             "again for predictions and comparisons."
         )
-    columns = {}
-    for key, variable in rows.data_vars.items():
-        if key == "index":
-            continue
-        columns[variable.attrs["column"]] = _restored(variable)
-    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
-    index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
+    try:
+        frame, priors = _stored(attrs, rows)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataError(
+            f"The rows stored with this fit cannot be read ({type(error).__name__}), so only its "
+            "draws and tables are at hand; fit again for predictions and comparisons."
+        ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
         return Source(
             *build_model(
                 str(attrs["formula"]),
-                pd.DataFrame(columns).set_axis(index),
+                frame,
                 priors,
                 attrs.get("weights"),
                 se=attrs.get("se"),
                 aliased="drop",
             )
         )
+
+
+def _stored(attrs: Mapping[Any, Any], rows: xr.Dataset) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read the columns that `rows_of` wrote, and the priors."""
+    import pandas as pd
+
+    columns = {
+        variable.attrs["column"]: _restored(variable)
+        for key, variable in rows.data_vars.items()
+        if key != "index"
+    }
+    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
+    index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
+    return pd.DataFrame(columns).set_axis(index), priors
 
 
 def _written(values: pd.Series[Any]) -> tuple[Any, dict[str, str]]:

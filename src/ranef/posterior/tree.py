@@ -14,6 +14,7 @@ from ranef.common.arguments import file_path
 from ranef.common.stored_names import stored_name
 from ranef.errors import DataError
 from ranef.mixed_model.parameters import correlation_label
+from ranef.version import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample
 
-__all__ = ["UNCONSTRAINED", "load_tree", "save_tree", "to_tree"]
+__all__ = ["LAYOUT", "UNCONSTRAINED", "load_tree", "save_tree", "to_tree"]
 
 # ArviZ's name for a group of draws on the whole real line.
 UNCONSTRAINED = "unconstrained_posterior"
+# How fits lie in files, as one number: it goes up when a file of before would be read wrong or not
+# at all. Files without it held the levels of categories as text.
+LAYOUT = 2
+# What a file must hold for a fit to answer anything.
+_GROUPS = ("posterior", "sample_stats", "observed_data", "effects")
+_ATTRIBUTES = ("formula", "method", "priors", "effects", "names")
 
 
 def to_tree(
@@ -123,6 +130,7 @@ def to_tree(
         {k: json.dumps(v) if isinstance(v, (dict, tuple)) else v for k, v in attributes.items()},
         effects=json.dumps(effects),
         names=json.dumps(names),
+        ranef_layout=LAYOUT,
     )
     return tree
 
@@ -198,7 +206,7 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     Raises
     ------
     DataError
-        If the file is missing or holds no ranef fit, or one by NUTS that was not to be trusted.
+        If the file is missing, holds no ranef fit, or one that was written in another layout.
     """
     import xarray as xr
 
@@ -207,14 +215,24 @@ def load_tree(path: str | os.PathLike[str]) -> xr.DataTree:
     try:
         with xr.open_datatree(path, engine="h5netcdf") as stored:
             tree: xr.DataTree = stored.load()
-    except OSError:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):  # whatever is in the file
         raise DataError(f"File '{path}' is no NetCDF file; expected one from fit.save().") from None
     if "ranef_version" not in tree.attrs:
         raise DataError(f"File '{path}' holds no ranef fit; expected one from fit.save().")
-    if tree.attrs.get("divergences"):
-        # Of draws by NUTS, which the package had once; the certificate no longer tells of them.
+    layout = tree.attrs.get("ranef_layout", 1)
+    if layout != LAYOUT:
         raise DataError(
-            f"File '{path}' holds draws by NUTS with {tree.attrs['divergences']} divergent "
-            "trajectories, not to be trusted; fit again with method='exact'."
+            f"File '{path}' was written by ranef {tree.attrs['ranef_version']} in layout {layout}, "
+            f"and this is ranef {__version__}, which reads layout {LAYOUT}; load it with the ranef "
+            "that wrote it, or fit again.",
+            layout=layout,
+        )
+    lost = [n for n in _GROUPS if n not in tree.children]
+    lost += [n for n in _ATTRIBUTES if n not in tree.attrs]
+    if lost:
+        raise DataError(
+            f"File '{path}' lacks {', '.join(map(repr, lost))} of a fit, as if something else had "
+            "written it since; save the fit again.",
+            lost=lost,
         )
     return tree
