@@ -26,6 +26,15 @@ def test_a_mad_of_zero_falls_back_on_the_sd():
     assert rf.model("y ~ 1 + (1|g)", data, priors=stated).priors["1|g"] == "half_t(50000, df=3)"
 
 
+@pytest.mark.filterwarnings("ignore::ranef.errors.ReliabilityWarning")
+def test_a_mad_of_zero_does_not_shrink_the_groups():
+    """Of twelve groups whose means spread by 63,000 the SD is about that, not 14."""
+    data = counts()
+    means = np.array([data["y"][data["g"] == j].mean() for j in range(12)])
+    row = rf.fit("y ~ 1 + (1|g)", data, seed=1).summary().loc["1|g_sigma"]
+    assert row["median"] == pytest.approx(np.std(means, ddof=1), rel=0.1)
+
+
 def test_sensitivity_without_coefficients():
     rng = np.random.default_rng(1)
     g = np.repeat(np.arange(8), 5)
