@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.numerics.batched_linalg import cholesky, solve_lower, solve_upper
+from ranef.numerics.batched_linalg import (
+    cholesky,
+    solve_lower,
+    solve_upper,
+    solve_upper_columns,
+)
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
@@ -222,7 +227,4 @@ class Coefficients:
             sd = sd / np.sqrt(1 + spread)
         basis = np.broadcast_to(np.eye(p), (n, p, p)) if profile.V is None else profile.V
         mean = solve_upper(profile.F, np.einsum("nij,nj->ni", basis, middle))
-        root = np.empty((n, p, p))
-        for j in range(p):
-            root[:, :, j] = solve_upper(profile.F, basis[:, :, j] * sd[:, j : j + 1])
-        return mean, root
+        return mean, solve_upper_columns(profile.F, basis * sd[:, None])

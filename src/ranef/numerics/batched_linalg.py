@@ -9,7 +9,17 @@ import numpy as np
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
 
-__all__ = ["cholesky", "lower_root", "root_above_one", "solve_lower", "solve_upper"]
+__all__ = [
+    "cholesky",
+    "lower_root",
+    "root_above_one",
+    "solve_lower",
+    "solve_upper",
+    "solve_upper_columns",
+]
+
+# Rows and columns from which on one call of LAPACK a matrix is faster than a loop over columns.
+_LARGE = 8
 
 
 def cholesky(A: Array) -> Array:
@@ -23,13 +33,18 @@ def cholesky(A: Array) -> Array:
     Returns
     -------
     numpy.ndarray
-        Lower factors F with F F' = A, shape (n, p, p).
+        Lower factors F with F F' = A, shape (n, p, p); not a number where there is none.
 
     Examples
     --------
     >>> float(cholesky(np.array([[[4.0]]]))[0, 0, 0])
     2.0
     """
+    if A.shape[-1] >= _LARGE:
+        try:
+            return np.asarray(np.linalg.cholesky(A))
+        except np.linalg.LinAlgError:
+            pass  # some of them: the others are factored below
     F = np.zeros_like(A)
     for j in range(A.shape[-1]):
         column = A[:, j:, j]
@@ -129,3 +144,13 @@ def solve_upper(F: Array, b: Array) -> Array:
             rest = rest - np.einsum("nk,nk->n", F[:, j + 1 :, j], x[:, j + 1 :])
         x[:, j] = rest / F[:, j, j]
     return x
+
+
+def solve_upper_columns(F: Array, B: Array) -> Array:
+    """Solve F' X = B for lower factors F (n, p, p) and matrices B (n, p, m)."""
+    if F.shape[-1] >= _LARGE:
+        return np.asarray(np.linalg.solve(F.swapaxes(1, 2), B))
+    X = np.empty_like(B)
+    for j in range(B.shape[2]):
+        X[:, :, j] = solve_upper(F, B[:, :, j])
+    return X
