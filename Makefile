@@ -55,7 +55,8 @@ calibrate: $(VENV)/.ready
 N ?= 1000
 SEED ?= 0
 fuzz: $(VENV)/.ready
-	@# N random designs from SEED on against a dense oracle; each failure tells the seed that repeats it.
+	@# N random designs from SEED on against dense matrices and against themselves written another way,
+	@# a tenth of them against grids; each failure tells the seed that repeats it.
 	@# Then as many calls of the public API with an odd argument, and exact draws against Gibbs'.
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/random_designs.py --number $(N) --seed $(SEED)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/fuzz/mutated_calls.py --number $(N) --seed $(SEED)

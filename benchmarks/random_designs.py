@@ -1,6 +1,8 @@
-"""Random designs and a dense oracle: `python benchmarks/random_designs.py --number 1000 --seed 0`.
+"""Random designs: `python benchmarks/random_designs.py --number 1000 --seed 0`.
 
-Each design has a seed of its own, which a failure prints; `--seed S --number 1` repeats it.
+Likelihoods, effects and left-out rows against dense matrices; the same design in another order, in
+other units and under other names; and, of a tenth as many, posteriors against grids. Each design
+has a seed of its own, which a failure prints; `--seed S --number 1` repeats it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from fuzz.designs import draw_design, failures
+from fuzz import designs, invariance, posteriors
+
+
+def dense_matrices(seed: int) -> tuple[object, list[str]]:
+    """Compare one design with the dense oracle."""
+    design = designs.draw_design(seed)
+    return design, designs.failures(design)
 
 
 def main() -> int:
@@ -21,16 +29,34 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=1000, help="how many designs")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first; the next follow")
     asked = parser.parse_args()
-    started, failed = time.perf_counter(), 0
-    for seed in range(asked.seed, asked.seed + asked.number):
-        design = draw_design(seed)
-        found = failures(design)
-        if found:
-            failed += 1
-            print(f"{design}\n  " + "\n  ".join(found), flush=True)
-    seconds = time.perf_counter() - started
-    print(f"{asked.number:,} designs, {failed:,} failed, {seconds:.0f} s")
-    return int(failed > 0)
+    failed, few = 0, max(1, asked.number // 10)
+    scores: list[dict[str, dict[str, float]]] = []
+
+    def grids(seed: int) -> tuple[object, list[str]]:
+        design, errors = posteriors.scores(seed)
+        scores.append(errors)
+        return design, posteriors.too_large(errors)
+
+    parts = [
+        ("dense matrices", dense_matrices, asked.number),
+        ("likelihoods written another way", invariance.likelihood_failures, asked.number),
+        ("draws written another way", invariance.draws_failures, few),
+        ("posteriors on grids", grids, few),
+    ]
+    for name, part, number in parts:
+        started, wrong = time.perf_counter(), 0
+        for seed in range(asked.seed, asked.seed + number):
+            design, found = part(seed)
+            if found:
+                wrong += 1
+                print(f"{design}\n  " + "\n  ".join(found), flush=True)
+        failed += wrong
+        seconds = time.perf_counter() - started
+        print(f"{name}: {number:,} designs, {wrong:,} failed, {seconds:.0f} s", flush=True)
+    spread, (low, high) = posteriors.root_mean_square(scores), posteriors.SPREAD
+    print(f"scores on grids have the root mean square {spread:.3f}; it is 1 of exact draws")
+    # Of fewer designs it may be anywhere near one.
+    return int(failed > 0 or (few >= 100 and not low < spread < high))
 
 
 if __name__ == "__main__":

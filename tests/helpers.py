@@ -22,7 +22,7 @@ from ranef.common import budget
 from ranef.likelihood.random_intercept import RandomIntercept
 
 DATA = Path(__file__).parent / "reference"
-QUANTILES = {"q025": 0.025, "q50": 0.5, "q975": 0.975}
+QUANTILES = {"q025": 0.025, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q975": 0.975}
 CROSSED = "y ~ 1 + (1|g) + (1|h)"
 # Hard walls in the midst of the likelihood: t distributions on log SDs run against them.
 WALLS = {"1|g": stats.uniform(0, 0.7), "1|h": stats.uniform(0, 0.6), "sigma": "half_t(2)"}
@@ -63,7 +63,7 @@ def errors_of(draws, reference, reference_ess=np.inf):
     draws
         Shape (draws,) or (chains, draws).
     reference
-        Mapping with `mean`, `sd`, and `q025`, `q50`, `q975`.
+        Mapping with `mean`, `sd`, and some of `q025`, `q10`, `q50`, `q90`, `q975`.
     reference_ess
         Effective sample size behind the reference; inf where it is exact.
 
