@@ -62,11 +62,33 @@ MODELS = {
 }
 
 
+CROSSED = {
+    "y ~ x + (x|g) + (1|h)": [*MODELS["y ~ x + (x|g)"], ("h", ["1"], [[4.0]])],
+    "y ~ x + (1|g) + (1|h)": [*MODELS["y ~ x + (1|g)"], ("h", ["1"], [[4.0]])],
+    "y ~ x + (0 + x|g) + (1|h)": [("g", ["x"], [[1.0]]), ("h", ["1"], [[4.0]])],
+}
+
+
 @pytest.mark.parametrize("reml", [False, True])
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize("formula", MODELS)
 def test_log_likelihoods_are_those_of_whole_fractions(formula, ratio, reml):
-    data, sigma, terms = table(), 0.5, MODELS[formula]
+    here, expected = both(formula, MODELS[formula], ratio, reml=reml)
+    assert here == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize(("ratio", "rel"), [(1e3, 1e-10), (1e5, 1e-11), (1e8, 1e-8)])
+@pytest.mark.parametrize("formula", CROSSED)
+def test_crossed_effects_that_cancel_cost_digits_in_proportion(formula, ratio, rel, reml):
+    """A shift of all of g against all of h changes nothing but the effects themselves."""
+    here, expected = both(formula, CROSSED[formula], ratio, reml=reml)
+    assert here == pytest.approx(expected, rel=rel)
+
+
+def both(formula, terms, ratio, *, reml):
+    """Log likelihood of the package and in whole fractions."""
+    data, sigma = table(), 0.5
     values = {"sigma": sigma}
     for factor, columns, S in terms:
         S = np.array(S) * (ratio * sigma) ** 2
@@ -77,5 +99,4 @@ def test_log_likelihoods_are_those_of_whole_fractions(formula, ratio, reml):
     X = np.column_stack([np.ones(20), data["x"]])[:, : 2 if "~ x" in formula else 1]
     V = covariance(data, ratio, sigma, terms)
     expected = exact_log_likelihood(data["y"], X, V, reml=reml)
-    here = rf.model(formula, data).log_likelihood(values, reml=reml)
-    assert here == pytest.approx(expected, rel=1e-12)
+    return rf.model(formula, data).log_likelihood(values, reml=reml), expected

@@ -24,6 +24,7 @@ __all__ = [
     "cross_coordinates",
     "level_basis",
     "response_coordinates",
+    "root_outside",
     "without_rounding",
 ]
 
@@ -222,10 +223,7 @@ def without_rounding(outside: Array, coordinates: Array) -> Array:
         Shape (M, M).
     """
     M = outside.shape[1]
-    inside = np.square(coordinates.reshape(-1, M)[:, :-1]).sum(axis=0)
-    length = np.sqrt(np.maximum(np.diag(outside)[:-1], 0.0) + inside)
-    length[length == 0] = 1.0
-    values, vectors = np.linalg.eigh(outside[:-1, :-1] / np.outer(length, length))
+    length, values, vectors = _directions(outside, coordinates)
     lost = vectors[:, values <= _INSIDE]
     if not lost.shape[1]:
         return outside
@@ -237,3 +235,34 @@ def without_rounding(outside: Array, coordinates: Array) -> Array:
     alone = np.flatnonzero(np.diag(out)[:-1] <= _INSIDE)
     out[alone], out[:, alone] = 0.0, 0.0
     return np.asarray(out * np.outer(scale, scale))
+
+
+def root_outside(outside: Array, coordinates: Array) -> Array:
+    """Rows H with H'H the products outside a span, exactly none in the directions that lie in it.
+
+    Parameters
+    ----------
+    outside, coordinates
+        As of `without_rounding`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (k, M).
+    """
+    length, values, vectors = _directions(outside, coordinates)
+    kept = values > _INSIDE
+    half = np.sqrt(values[kept])
+    H = (vectors[:, kept] * half).T * length
+    response = vectors[:, kept].T @ (outside[:-1, -1] / length) / half
+    rest = np.sqrt(max(float(outside[-1, -1] - response @ response), 0.0))
+    return np.block([[H, response[:, None]], [np.zeros((1, len(length))), np.array([[rest]])]])
+
+
+def _directions(outside: Array, coordinates: Array) -> tuple[Array, Array, Array]:
+    """Lengths of all columns but the response, and the axes of their products relative to them."""
+    inside = np.square(coordinates.reshape(-1, len(outside))[:, :-1]).sum(axis=0)
+    length = np.sqrt(np.maximum(np.diag(outside)[:-1], 0.0) + inside)
+    length[length == 0] = 1.0
+    values, vectors = np.linalg.eigh(outside[:-1, :-1] / np.outer(length, length))
+    return length, values, vectors

@@ -8,11 +8,13 @@ equal Z'Z share W, so their products are contracted once and an evaluation costs
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ranef.common import budget
+from ranef.likelihood.structures.level_bases import root_outside
 from ranef.numerics.batched_linalg import lower_root, solve_lower
 
 if TYPE_CHECKING:
@@ -103,6 +105,19 @@ class ClassSums:
                 inside = np.take(inside, self._unpack, axis=1)
             np.add(self.outside, inside.reshape(-1, M, M), out=U[part])
         return log_det, U
+
+    def root(self, L: Array) -> Array:
+        """Rows B with B'B = A'V^-1A sigma^2, which lose no digits to squares; (n, k, M)."""
+        half = _inverse(lower_root((self.R @ L[:, None]).reshape(-1, *L.shape[1:])))
+        half = half.reshape(len(L), *self.R.shape)[:, self.kind]
+        inside = (half @ self.coordinates).reshape(len(L), -1, len(self.outside))
+        outside = np.broadcast_to(self._outside_root, (len(L), *self._outside_root.shape))
+        return np.concatenate([outside, inside], axis=1)
+
+    @cached_property
+    def _outside_root(self) -> Array:
+        """Rows whose products are those outside, with nothing in directions inside the span."""
+        return root_outside(self.outside, self.coordinates)
 
     def of_levels(self, L: Array, level: IntArray) -> tuple[Array, Array]:
         """`effects_given` of single levels, shapes (n, k, q, q)."""

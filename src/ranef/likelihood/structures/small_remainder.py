@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SmallRemainder"]
 
+# Squares of scaled columns beyond which the rounding of products is more than 1e-7 nats.
+_LARGE = 1e9
+
 
 class SmallRemainder:
     """[X y]'V^-1[X y] sigma^2 and log|V| for factors of which only one is large.
@@ -188,6 +191,27 @@ class SmallRemainder:
                 half = np.linalg.solve(F, whole[:, :R, R:])
                 U[part] = whole[:, R:, R:] - half.transpose(0, 2, 1) @ half
             log_det[part] = logs + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)
+            large = np.flatnonzero(np.einsum("nii->ni", A).max(axis=1) > _LARGE)
+            if len(large):
+                more, U[part][large] = self._by_rows([r[part][large] for r in roots])
+                log_det[part][large] = logs[large] + more
+        return log_det, U
+
+    def _by_rows(self, roots: list[Array]) -> tuple[Array, Array]:
+        """log|L'A'A L + I| and U from the columns themselves.
+
+        Effects of two factors may all but cancel, as a shift of all levels of one against all of
+        the other does: that direction's products are 1 beside squares of the variance ratio.
+        """
+        R, P = int(self.starts[-1]), self.design.p + 1
+        log_det, U = np.empty(len(roots[0])), np.empty((len(roots[0]), P, P))
+        for i in range(len(roots[0])):  # one point at a time: all rows are in memory at once
+            some = [r[i : i + 1] for r in roots]
+            rows = self._sums.root(some[self.first])[0]
+            rows[:, :R] = rows[:, :R] @ self._turned(some)[0]
+            T = np.linalg.qr(np.concatenate([np.eye(R, rows.shape[1]), rows]))[1]
+            log_det[i] = 2 * np.log(np.abs(np.diag(T)[:R])).sum()
+            U[i] = T[R:, R:].T @ T[R:, R:]
         return log_det, U
 
     def solve(self, roots: list[Array]) -> tuple[list[Array], list[Array]]:
