@@ -157,11 +157,11 @@ def _example(name: str, model: ModelSpec) -> str:
 
 
 def recorded_mass(fit: Posterior) -> Mass:
-    """What the exact sampler recorded; computed anew for draws of other samplers."""
-    attrs, model = fit.draws.attrs, fit.source.model
-    if "log_mass" not in attrs:
+    """What the exact sampler recorded; computed anew where draws did not come with weights."""
+    attrs, model, stats = fit.draws.attrs, fit.source.model, fit.draws["sample_stats"]
+    if "log_mass" not in attrs or "log_weight" not in stats:
         return log_mass(model)
-    weights = fit.draws["sample_stats"]["log_weight"].to_numpy().ravel()
+    weights = stats["log_weight"].to_numpy().ravel()
     k = None if model.random_intercept else pareto_k(weights)
     return _trusted(Mass(float(attrs["log_mass"]), float(attrs["log_mass_error"]), k))
 

@@ -191,7 +191,7 @@ class SmallRemainder:
                 half = np.linalg.solve(F, whole[:, :R, R:])
                 U[part] = whole[:, R:, R:] - half.transpose(0, 2, 1) @ half
             log_det[part] = logs + 2 * np.log(np.einsum("nii->ni", F)).sum(axis=1)
-            large = np.flatnonzero(np.einsum("nii->ni", A).max(axis=1) > _LARGE)
+            large = np.flatnonzero(np.einsum("nii->ni", whole[:, :R, :R]).max(axis=1) > _LARGE)
             if len(large):
                 more, U[part][large] = self._by_rows([r[part][large] for r in roots])
                 log_det[part][large] = logs[large] + more
