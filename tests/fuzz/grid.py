@@ -65,7 +65,8 @@ def grid_posterior(design):
     same = np.equal.outer(t["g"], t["g"])
     steps = np.arange(-BELOW, ABOVE, STEP)
     if design.kind == "se":
-        log_group = np.log(np.std(t["y"])) + steps
+        # One dimension alone affords a longer grid, and standard errors may be far from the SD.
+        log_group = np.log(np.std(t["y"])) + np.arange(-2 * BELOW, ABOVE, STEP)
         V = np.diag(t["w"] ** 2) + np.exp(2 * log_group)[:, None, None] * same
         log_det, rest = _integrated(V, X, t["y"])
         log_p = -0.5 * (log_det + rest) + _prior(design, "1|g", log_group)
