@@ -129,6 +129,14 @@ def oracle_of(design):
     return Oracle(y, np.column_stack(X) if X else np.empty((n, 0)), noise, tuple(terms))
 
 
+def model_of(design, priors):
+    """The package's model of a design; None where it is refused in words."""
+    try:
+        return rf.model(design.formula, design.table, priors=priors, **design.options)
+    except RanefError:
+        return None
+
+
 def compare(design, dense=None):
     """Largest errors by quantity; None where the package refuses the design in words."""
     priors = {"sigma": "half_t(1)"} if "sigma" in design.values else {}
@@ -140,9 +148,8 @@ def compare(design, dense=None):
     values = {k.replace("x+z|", "x + z|"): v for k, v in design.values.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            model = rf.model(design.formula, design.table, priors=priors, **design.options)
-        except RanefError:
+        model = model_of(design, priors)
+        if model is None:
             return None
         dense = dense or oracle_of(design)
         errors = {}

@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 import ranef as rf
-from fuzz.designs import FIXED, draw_design
+from fuzz.designs import FIXED, draw_design, model_of
 from fuzz.grid import draw_small_design
-from ranef.errors import RanefError
 
 TOLERANCE, DRAWS_TOLERANCE = 1e-9, 1e-6
 NAMES = {c: f"{c}_2" for c in "yxzghkwo"}
@@ -42,9 +41,8 @@ def likelihoods(design, values):
     priors = {name: "half_t(1)" for name in values if np.ndim(values[name]) == 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            model = rf.model(design.formula, design.table, priors=priors, **design.options)
-        except RanefError:
+        model = model_of(design, priors)
+        if model is None:
             return None
         return [model.log_likelihood(values, reml=reml) for reml in (False, True)]
 

@@ -35,8 +35,8 @@ def bent(n: int = 4000, d: int = 6, seed: int = 1) -> np.ndarray:
 
 def fitted(y: np.ndarray) -> Proposal:
     """One part, fitted to even points."""
-    n, d = y.shape
-    return fit_proposal(y, np.full(n, 1 / n), proposal_at([(np.zeros(d), np.eye(d))]))
+    d = y.shape[1]
+    return fit_proposal(y, None, proposal_at([(np.zeros(d), np.eye(d))]))
 
 
 def two_parts(d: int, gap: float = 6.0) -> Proposal:
@@ -92,7 +92,7 @@ def test_two_modes_are_held_in_proportion():
     d, rng = 4, np.random.default_rng(1)
     start = two_parts(d)
     y = start.draw(4000, rng)
-    particles = Particles.of_proposal(y, two_bumps(y), start)
+    particles = Particles(y, two_bumps(y), start.log_density(y))
     proposal, particles = anneal(two_bumps, start, particles, rng, WIDE)
     share = np.mean(particles.y[:, 0] > 3)
     assert abs(share - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 2000)

@@ -87,11 +87,12 @@ def climb(evaluate: Evaluate, starts: Array) -> tuple[Array, Array]:
         step[~uphill], fresh[active[~uphill]] = g[active[~uphill]], True
         H[active[~uphill]] = np.eye(d)
         step *= np.minimum(1.0, _LONGEST / np.abs(step).max(axis=1))[:, None]
-        moved, value, slope = _search(evaluate, x[active], f[active], g[active], step)
+        point, value, slope = _search(evaluate, x[active], f[active], g[active], step)
+        moved = np.any(point != x[active], axis=1)
         there = active[moved]
-        change, bend = value[0][moved] - x[there], g[there] - slope[moved]
+        change, bend = point[moved] - x[there], g[there] - slope[moved]
         curved = (change * bend).sum(axis=1)
-        x[there], f[there], g[there] = value[0][moved], value[1][moved], slope[moved]
+        x[there], f[there], g[there] = point[moved], value[moved], slope[moved]
         good = curved > 1e-12
         _update(H, fresh, there[good], change[good], bend[good], curved[good])
         active = there
@@ -100,8 +101,8 @@ def climb(evaluate: Evaluate, starts: Array) -> tuple[Array, Array]:
 
 def _search(
     evaluate: Evaluate, x: Array, f: Array, g: Array, step: Array
-) -> tuple[NDArray[np.bool_], tuple[Array, Array], Array]:
-    """Halve steps until they rise; whether each did, points and values, and slopes there."""
+) -> tuple[Array, Array, Array]:
+    """Halve steps until they rise: points, values and slopes, those of before where none does."""
     n = len(x)
     point, value, slope = x.copy(), f.copy(), g.copy()
     promise, waiting, length = (step * g).sum(axis=1), np.arange(n), 1.0
@@ -118,8 +119,7 @@ def _search(
         if not len(waiting):
             break
         length /= 2
-    moved = np.any(point != x, axis=1)
-    return moved, (point, value), slope
+    return point, value, slope
 
 
 def _update(

@@ -124,9 +124,9 @@ class PosteriorSample:
     log_mass, log_mass_error
         Logarithm of the integral of likelihood and priors over all parameters, with improper
         densities as they stand (one for a flat coefficient), and its error (quadrature), or
-        standard error (Monte Carlo), in nats; None for Gibbs and particles.
+        standard error (Monte Carlo), in nats; None for Gibbs.
     log_marginal_likelihood
-        In nats: `log_mass` where all priors are proper; else, and for Gibbs and particles, None.
+        In nats: `log_mass` where all priors are proper; else, and for Gibbs, None.
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.

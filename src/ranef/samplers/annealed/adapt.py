@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef.samplers.annealed.fit_proposal import fit_proposal, proposal_at
-from ranef.samplers.annealed.particles import Particles, anneal
+from ranef.samplers.annealed.particles import Particles, anneal, weighted
 
 if TYPE_CHECKING:
-    from ranef.common.array_types import Array
     from ranef.samplers.annealed.proposal import Proposal, Reach
     from ranef.samplers.search import Landscape
 
@@ -52,11 +51,11 @@ def adapt(
     log_f = landscape.log_density_inside
     for round_, size in enumerate(_ROUNDS):
         y = proposal.draw(size, rng)
-        value = log_f(y)
-        weight, share = _weighted(value - proposal.log_density(y))
+        points = Particles(y, log_f(y), proposal.log_density(y))
+        weight, share = weighted(points.log_f - points.log_start)
         if annealing or share < _FEW:
             count = min(size, max(_PARTICLES, _EACH * y.shape[1]))
-            begin = Particles.of_proposal(y[:count], value[:count], proposal)
+            begin = points.take(np.arange(count))
             fitted, particles = anneal(log_f, proposal, begin, rng, reach)
             # Where no way leads to the posterior, what is known of it is its modes.
             return (fitted, particles) if particles.t == 1.0 else (proposal, None)
@@ -64,10 +63,3 @@ def adapt(
         if round_ and share > _ENOUGH:
             break
     return proposal, None
-
-
-def _weighted(log_weight: Array) -> tuple[Array, float]:
-    """Weights that sum to one, and the share of independent draws that they are worth."""
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    return weight, float(1 / (weight @ weight) / len(weight))

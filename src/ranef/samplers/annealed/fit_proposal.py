@@ -47,7 +47,7 @@ def proposal_at(modes: list[tuple[Array, Array]]) -> Proposal:
     return Proposal(_FIRST, np.full(len(parts), 1 / len(parts)), parts)
 
 
-def fit_proposal(y: Array, weight: Array, like: Proposal, reach: Reach = WIDE) -> Proposal:
+def fit_proposal(y: Array, weight: Array | None, like: Proposal, reach: Reach = WIDE) -> Proposal:
     """Fit a proposal to weighted points.
 
     Parameters
@@ -55,7 +55,7 @@ def fit_proposal(y: Array, weight: Array, like: Proposal, reach: Reach = WIDE) -
     y
         Shape (n, d).
     weight
-        Shape (n,), summing to one.
+        Shape (n,), summing to one; None where all count the same.
     like
         A proposal whose parts divide the points among them.
     reach
@@ -65,6 +65,7 @@ def fit_proposal(y: Array, weight: Array, like: Proposal, reach: Reach = WIDE) -
     -------
     Proposal
     """
+    weight = np.full(len(y), 1 / len(y)) if weight is None else weight
     if len(like.parts) == 1:
         return Proposal(reach, np.ones(1), (_fit_part(y, weight),))
     share = like.belonging(y) * weight

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     LogDensity = Callable[[Array], Array]
 
-__all__ = ["Particles", "anneal", "move"]
+__all__ = ["Particles", "anneal", "move", "weighted"]
 
 # How far single moves go, as correlations: independent ones, and smaller ones for particles that an
 # independent one would leave where they are.
@@ -52,11 +52,6 @@ class Particles:
     def of_posterior(cls, y: Array, log_f: Array) -> Particles:
         """Points that have arrived."""
         return cls(y, log_f, np.zeros(len(y)), t=1.0)
-
-    @classmethod
-    def of_proposal(cls, y: Array, log_f: Array, start: Proposal) -> Particles:
-        """Points that are about to leave."""
-        return cls(y, log_f, start.log_density(y))
 
     @property
     def log_density(self) -> Array:
@@ -103,7 +98,7 @@ def anneal(
     for _ in range(_MOST_STAGES):
         gain = np.nan_to_num(particles.log_f - particles.log_start, nan=-1e300, neginf=-1e300)
         t = _next(gain, particles.t)
-        weight = _weights((t - particles.t) * gain)
+        weight, _ = weighted((t - particles.t) * gain)
         proposal = fit_proposal(particles.y, weight, proposal, MOVING)
         index = np.searchsorted(np.cumsum(weight), (rng.random() + np.arange(n)) / n)
         particles = replace(particles.take(np.minimum(index, n - 1)), t=t)
@@ -116,9 +111,8 @@ def anneal(
         passed = move(particles, log_f, None, proposal, rng, _THERE)
         particles = passed[-1]
         every = np.concatenate([p.y for p in passed])
-        even = np.full(len(every), 1 / len(every))
         last = i == _FITS - 1
-        proposal = fit_proposal(every, even, proposal, reach if last else MOVING)
+        proposal = fit_proposal(every, None, proposal, reach if last else MOVING)
     return proposal, particles
 
 
@@ -180,17 +174,18 @@ def _between(log_start: Array, log_f: Array, t: float) -> Array:
     return np.asarray((1 - t) * log_start + t * log_f)
 
 
-def _weights(log_weight: Array) -> Array:
+def weighted(log_weight: Array) -> tuple[Array, float]:
+    """Weights that sum to one, and the share of independent draws that they are worth."""
     weight = np.exp(log_weight - log_weight.max())
-    return np.asarray(weight / weight.sum())
+    weight /= weight.sum()
+    return weight, float(1 / (weight @ weight) / len(weight))
 
 
 def _next(gain: Array, t: float) -> float:
     """How far to go in one stage: to where half of the particles' worth is left, or to the end."""
 
     def left(at: float) -> float:
-        weight = _weights((at - t) * gain)
-        return float(1 / (weight @ weight) / len(weight))
+        return weighted((at - t) * gain)[1]
 
     if left(1.0) >= _LEFT:
         return 1.0

@@ -8,7 +8,7 @@ wider than the rest. Every mode has such a part of its own (mathematics.md, 4.2)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
@@ -110,7 +110,7 @@ class Proposal:
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n points, shape (n, d); more points go on where fewer stopped."""
         choice, wide, square, normal = split_stream(rng, 4)
-        which = self._choose(choice.random(n), np.tile(self.weight[:, None], n))
+        which = self._choose(np.asarray(choice.random(n)), np.tile(self.weight[:, None], n))
         stretch = np.where(wide.random(n) < self.reach.share, self.reach.width, 1.0)
         stretch /= np.sqrt(square.chisquare(self.reach.df, n) / self.reach.df)
         u = stretch[:, None] * normal.standard_normal((n, len(self.parts[0].place)))
@@ -137,7 +137,7 @@ class Proposal:
         n, d = y.shape
         logs, white = self._log_parts(y)
         chances = np.exp(logs - _log_sum(_log_sum(logs))).reshape(-1, n)
-        chosen = self._choose(rng.random(n), chances)
+        chosen = self._choose(np.asarray(rng.random(n)), chances)
         wide, which = np.divmod(chosen, len(self.parts))
         own = white[which, np.arange(n)]
         width = np.where(wide == 1, self.reach.width, 1.0)
@@ -174,7 +174,7 @@ class Proposal:
         return logs, white
 
     @staticmethod
-    def _choose(uniform: Any, chances: Array) -> Array:
+    def _choose(uniform: Array, chances: Array) -> Array:
         """One of k for each of n points, by chances (k, n)."""
         if len(chances) == 1:
             return np.zeros(len(uniform), dtype=int)

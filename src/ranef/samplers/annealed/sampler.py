@@ -70,6 +70,11 @@ class _Chain:
         return np.asarray(np.diff(self.kept, prepend=-1) != 0)
 
     @property
+    def held(self) -> Particles:
+        """The point of each step."""
+        return Particles.of_posterior(self.y[self.kept], self.log_f[self.kept])
+
+    @property
     def good(self) -> bool:
         """Whether the draws may stand as they are."""
         from arviz_stats.base import array_stats
@@ -80,7 +85,7 @@ class _Chain:
         # Draws far out may be held for long although few are.
         tails = [
             float(array_stats.ess(y[None], chain_axis=0, draw_axis=1, method="tail", prob=_ENDS))
-            for y in self.y[self.kept].T
+            for y in self.held.y.T
         ]
         return len(self.kept) < _JUDGED or min(tails) >= _WORTH * len(self.kept)
 
@@ -88,7 +93,7 @@ class _Chain:
 def _begin(chain: _Chain, particles: Particles | None, n: int) -> Particles:
     """Where n draws begin: at annealed particles, copied, or at what the chain holds."""
     if particles is None:
-        return Particles.of_posterior(chain.y[chain.kept[:n]], chain.log_f[chain.kept[:n]])
+        return chain.held.take(np.arange(n))
     return particles.take(np.arange(n) * len(particles.y) // n)
 
 
@@ -128,9 +133,7 @@ def sample_by_proposals(
         return _as_they_are(landscape, settings, chain, streams[6:])
     later, half = split_stream(streams[5], 6), n - n // 2
     if particles is None and chain.accepted.mean() >= LEAST_ACCEPTANCE:
-        halves = [replace(chain, kept=chain.kept[:half]), replace(chain, kept=chain.kept[half:])]
-        begin = [Particles.of_posterior(h.y[h.kept], h.log_f[h.kept]) for h in halves]
-        chains = [chain]
+        chains, begin = [chain], [chain.held.take(k) for k in np.split(np.arange(n), [half])]
     else:
         if particles is None:  # weights had promised more
             _, particles = adapt(landscape, later[5], reach, annealing=True)
@@ -160,8 +163,7 @@ def _as_they_are(
     chain: _Chain,
     streams: list[np.random.Generator],
 ) -> PosteriorSample:
-    y = chain.y[chain.kept]
-    sample = _complete(landscape, settings, y, chain.log_f[chain.kept], [chain], streams)
+    sample = _complete(landscape, settings, [chain.held], [chain], streams)
     shape = sample.log_density.shape
     return replace(
         sample,
@@ -182,7 +184,7 @@ def _moved(
     begin, now, like = [_features(landscape, p) for p in halves], halves, chains[0].proposal
     passes = list(zip(range(_MOST_MOVES), cycle(_MOVES), strict=False))
     for done, rho in track(passes, "Moving draws", show=settings.progress):
-        proposals = [fit_proposal(p.y, np.full(len(p.y), 1 / len(p.y)), like, MOVING) for p in now]
+        proposals = [fit_proposal(p.y, None, like, MOVING) for p in now]
         now = [
             move(p, landscape.log_density, None, proposal, rng, (rho,))[-1]
             for p, proposal, rng in zip(now, reversed(proposals), moves, strict=True)
@@ -190,21 +192,20 @@ def _moved(
         memory = max(_memory(b, _features(landscape, p)) for b, p in zip(begin, now, strict=True))
         if memory < MEMORY and done + 1 >= _FEWEST_MOVES:
             break
-    y, log_f = (np.concatenate([getattr(p, k) for p in now]) for k in ("y", "log_f"))
-    sample = _complete(landscape, settings, y, log_f, chains, streams)
+    sample = _complete(landscape, settings, now, chains, streams)
     return replace(sample, memory=memory)
 
 
 def _complete(
     landscape: Landscape,
     settings: SamplerSettings,
-    y: Array,
-    log_f: Array,
+    drawn: list[Particles],
     chains: list[_Chain],
     streams: list[np.random.Generator],
 ) -> PosteriorSample:
-    """Complete draws of y (n, d), and take the integral from the weights of all proposals."""
+    """Complete draws, and take the integral from the weights of all proposals."""
     target, tails, error = landscape.target, landscape.tails, landscape.error
+    y, log_f = np.concatenate([p.y for p in drawn]), np.concatenate([p.log_f for p in drawn])
     log_density = log_f - tails.log_jacobian(y)
     sample = complete_draws(target, settings, tails.inside(y), log_density, streams)
     masses = [_log_mass(c.log_weight) for c in chains]
