@@ -32,14 +32,21 @@ def table() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "f": f, "g": g, "w": rng.uniform(0.5, 2, 60)})
 
 
+def _fitted_in_silence(formula: str) -> rf.Fit:
+    """A fit of few draws, whichever call is the first to need it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return rf.fit(formula, table(), draws=200, seed=1)
+
+
 @functools.cache
 def fitted() -> rf.Fit:
-    return rf.fit(FORMULA, table(), draws=200, seed=1)
+    return _fitted_in_silence(FORMULA)
 
 
 @functools.cache
 def crossed() -> rf.Fit:
-    return rf.fit("y ~ x + (1|g) + (1|f)", table(), draws=200, seed=1)
+    return _fitted_in_silence("y ~ x + (1|g) + (1|f)")
 
 
 def method(name: str, of: Callable[[], rf.Fit] = fitted) -> Callable[..., Any]:
