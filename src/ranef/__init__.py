@@ -41,7 +41,7 @@ _HOMES = {
     "half_t": "priors",
     "jeffreys": "priors",
     "lkj": "priors",
-    "load": "fitting.result",
+    "load": "fitting.load",
     "model": "fitting.model",
     "MixedModel": "fitting.model",
     "Plan": "planning.result",
@@ -121,8 +121,9 @@ if TYPE_CHECKING:
     )
     from ranef.fitting.compare import BayesFactor, bayes_factor, compare
     from ranef.fitting.fit import fit
+    from ranef.fitting.load import load
     from ranef.fitting.model import MixedModel, model
-    from ranef.fitting.result import Fit, load
+    from ranef.fitting.result import Fit
     from ranef.gauge.study import GaugeStudy, gauge_rr
     from ranef.gibbs_check.check import check_gibbs
     from ranef.planning import criteria as goals

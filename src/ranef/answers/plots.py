@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef.answers.effects import effects
 from ranef.answers.shrinkage import raw_effects
 from ranef.common.arguments import mapping, number, share
 from ranef.common.figures import finish, panels, plot_rows, row_size, with_legend
@@ -15,8 +14,9 @@ from ranef.errors import DataError, nearest
 from ranef.posterior.summary import effects_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from ranef.posterior.posterior import Posterior
@@ -36,10 +36,12 @@ class FitPlots:
     ----------
     fit
         What to show.
+    effects
+        `Fit.effects` of it.
     """
 
-    def __init__(self, fit: Posterior) -> None:
-        self._fit, self._tree = fit, fit.draws
+    def __init__(self, fit: Posterior, effects: Callable[..., pd.DataFrame]) -> None:
+        self._fit, self._tree, self._effects = fit, fit.draws, effects
 
     def _parameters(self) -> list[str]:
         """Every variable but the group effects."""
@@ -148,7 +150,7 @@ class FitPlots:
         prob = share("prob", prob)
         written = json.loads(self._tree.attrs["names"])
         names = [written.get(n, n) for n in json.loads(self._tree.attrs["effects"])]
-        tables = [effects(self._fit, name, prob) for name in names]
+        tables = [self._effects(name, prob) for name in names]
         # Not sort_values: a grouping factor, which names the index, may be called "mean" too.
         tables = [t.iloc[np.argsort(t["mean"].to_numpy(), kind="stable")] for t in tables]
         levels = [[str(v) for v in t.index] for t in tables]

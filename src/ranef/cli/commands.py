@@ -150,7 +150,7 @@ def predict_command(draws: Path, new: Path, out: Path | None, **options: Any) ->
     Example: ranef predict ranef-out/draws.nc new.csv --groups new --out predictions.csv
     """
     with status(f"Reading {draws}"):
-        from ranef.fitting.result import load
+        from ranef.fitting.load import load
 
         fit = load(draws)
     _print_or_write(fit.predict(new, **options).full_table().to_csv(index=False), out)

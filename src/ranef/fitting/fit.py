@@ -15,6 +15,7 @@ import numpy as np
 from ranef.common.arguments import brief, generator, is_name, whole_number
 from ranef.common.threads import one_thread
 from ranef.errors import DataError, ReliabilityWarning, nearest, warn
+from ranef.fitting.generalized import fit_generalized
 from ranef.fitting.result import Fit
 from ranef.mixed_model.model import build_model
 from ranef.posterior.certificate import Certificate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ranef.common.array_types import Seed
+    from ranef.mixed_model.generalized import GeneralizedModel
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample
 
@@ -46,11 +48,15 @@ def fit(
     effects: Literal["moments", "draws"] | Sequence[str] = "moments",
     weights: str | None = None,
     se: str | None = None,
+    family: str = "gaussian",
+    link: str | None = None,
+    trials: str | None = None,
+    exposure: str | None = None,
     aliased: Literal["refuse", "drop"] = "refuse",
     seed: Seed = None,
     progress: bool = True,
 ) -> Fit:
-    """Draw from the posterior of a Gaussian mixed model.
+    """Draw from the posterior of a mixed model.
 
     Parameters
     ----------
@@ -95,6 +101,19 @@ def fit(
         Name of a column of known standard errors, as in a meta-analysis: the residual SD of a row
         is exactly that, so there is no `sigma`. Groups may then have one row each,
         `"effect ~ 1 + (1|study)"`. Instead of `weights`.
+    family
+        What the response is: `"gaussian"`, `"bernoulli"` (zeros and ones, truth values, or two
+        levels of text, the second the success), `"binomial"` (with `trials`), `"poisson"`,
+        `"negativebinomial"` (`alpha`, variance mu + mu^2 / alpha). All but the first take one group
+        term with one column, `(1|g)`.
+    link
+        `"logit"`, `"probit"` or `"cloglog"` of proportions, `"log"` of counts; the first by
+        default.
+    trials
+        Column of numbers of trials, for `"binomial"`; or in the formula, as `p(y, n) ~ …`,
+        `y | trials(n) ~ …` or `cbind(y, n - y) ~ …`.
+    exposure
+        Column of exposures of counts: its logarithm is an offset.
     aliased
         What to do with fixed-effect columns that are combinations of others: `"refuse"`, the
         default, names them in an error; `"drop"` leaves out the later ones, as R's `lm` does, with
@@ -107,6 +126,7 @@ def fit(
     Returns
     -------
     Fit
+        Or `GeneralizedFit`, with the same questions, where the family is not Gaussian.
 
     Raises
     ------
@@ -140,6 +160,23 @@ def fit(
     _check_effects(effects)
     request = _request(method, draws, chains, warmup, progress)
     rng = generator(seed)
+    if family != "gaussian":
+        _refuse_gaussian_arguments(family, method, weights, se)
+        other = fit_generalized(
+            formula,
+            data,
+            lambda model: _with_effects(request, effects, model),
+            rng,
+            family=family,
+            link=link,
+            trials=trials,
+            exposure=exposure,
+            priors=priors,
+            aliased=aliased,
+            seed=_recorded(seed),
+        )
+        return _warned(other)
+    _refuse_other_arguments(link, trials, exposure)
     with one_thread():
         model, rows = build_model(formula, data, priors, weights, se=se, aliased=aliased)
         request = _with_effects(request, effects, model)
@@ -166,7 +203,11 @@ def fit(
             **({} if weights is None else {"weights": weights}),
         },
     )
-    result = Fit(tree, Source(model, rows))
+    return _warned(Fit(tree, Source(model, rows)))
+
+
+def _warned(result: Fit) -> Fit:
+    """The fit, after a warning where its draws should not be trusted."""
     if not result.certificate.trusted:
         warn(
             f"The draws should not be trusted: {'; '.join(result.certificate.problems)}. "
@@ -174,6 +215,31 @@ def fit(
             ReliabilityWarning,
         )
     return result
+
+
+def _refuse_gaussian_arguments(
+    family: Any, method: str, weights: str | None, se: str | None
+) -> None:
+    """Refuse what has a meaning for normal responses alone."""
+    if weights is not None or se is not None:
+        raise DataError(
+            f"{'weights' if se is None else 'se'} came with family={brief(family)}; both speak of "
+            "residuals, which only family='gaussian' has. For proportions give trials=."
+        )
+    if method != "exact":
+        raise DataError(f"method={method!r} came with family={brief(family)}; 'exact' is expected.")
+
+
+def _refuse_other_arguments(link: Any, trials: Any, exposure: Any) -> None:
+    """Refuse what has no meaning for normal responses."""
+    for name, value in (("trials", trials), ("exposure", exposure)):
+        if value is not None:
+            raise DataError(
+                f"{name}={brief(value)} came with family='gaussian'; name the family, such as "
+                f"family={'binomial' if name == 'trials' else 'poisson'!r}."
+            )
+    if link not in (None, "identity"):
+        raise DataError(f"link is {brief(link)}; family='gaussian' has the link 'identity'.")
 
 
 def _optional(sample: PosteriorSample) -> dict[str, Any]:
@@ -224,7 +290,7 @@ def _check_effects(effects: object) -> None:
 
 
 def _with_effects(
-    request: SamplerSettings, effects: str | Sequence[str], model: ModelSpec
+    request: SamplerSettings, effects: str | Sequence[str], model: ModelSpec | GeneralizedModel
 ) -> SamplerSettings:
     """Resolve which effects to draw: none, all, those of a factor, or those named."""
     if effects == "moments":
@@ -232,7 +298,7 @@ def _with_effects(
     names = [n for t in model.parameters.terms for n in t.names]
     by_factor: dict[str, list[str]] = {}
     for term in model.parameters.terms:
-        by_factor.setdefault(model.design.factors[term.factor].name, []).extend(term.names)
+        by_factor.setdefault(model.spec.factors[term.factor].name, []).extend(term.names)
     if effects == "draws":
         return replace(request, effects=tuple(names))
     wanted: list[str] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ranef.answers.contrasts import contrast as _contrast
 from ranef.answers.contrasts import marginal_means as _marginal_means
 from ranef.answers.effects import effects as _effects
@@ -19,13 +17,8 @@ from ranef.answers.probability import probability as _probability
 from ranef.answers.sensitivity.refits import sensitivity as _sensitivity
 from ranef.answers.variance_shares import variance_shares as _variance_shares
 from ranef.posterior.posterior import Posterior
-from ranef.posterior.source import GROUP
-from ranef.posterior.tree import load_tree
 
-if TYPE_CHECKING:
-    import os
-
-__all__ = ["Fit", "load"]
+__all__ = ["Fit"]
 
 
 class Fit(Posterior):
@@ -63,26 +56,4 @@ class Fit(Posterior):
     @property
     def plot(self) -> FitPlots:
         """Pictures: `.trace()`, `.density(truth=...)`, `.effects()`, `.shrinkage(name)`."""
-        return FitPlots(self)
-
-
-def load(path: str | os.PathLike[str]) -> Fit:
-    """Read a fit that `Fit.save` wrote.
-
-    Parameters
-    ----------
-    path
-        The NetCDF file.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    DataError
-        If the file is missing or holds no fit.
-    """
-    tree = load_tree(path)
-    rows = tree[GROUP].to_dataset() if GROUP in tree.children else None
-    return Fit(tree.filter(lambda node: node.name != GROUP), rows)
+        return FitPlots(self, self.effects)

@@ -56,6 +56,8 @@ class Rows:
         Rows left out because a used column was missing.
     frame
         The used columns of the complete rows, as they came, with the table's index.
+    trials
+        Trials of each row, shape (N,); None without.
     """
 
     spec: DesignSpec
@@ -67,6 +69,7 @@ class Rows:
     codes: tuple[IntArray, ...]
     dropped: int
     frame: pd.DataFrame
+    trials: Array | None = None
 
     @property
     def response(self) -> Array:
@@ -84,6 +87,7 @@ class Rows:
             slopes=self.slopes[index],
             codes=tuple(code[index] for code in self.codes),
             frame=self.frame.iloc[index],
+            trials=None if self.trials is None else self.trials[index],
         )
 
 
@@ -94,6 +98,8 @@ def evaluate(
     *,
     se: str | None = None,
     aliased: str = "refuse",
+    trials: str | None = None,
+    counted: bool = False,
 ) -> Rows:
     """Evaluate a formula on a table.
 
@@ -110,6 +116,10 @@ def evaluate(
     aliased
         `"drop"` leaves out fixed-effect columns that are combinations of those before them;
         `"refuse"` leaves them in, for `orthonormalize` to refuse.
+    trials
+        Column of numbers of trials.
+    counted
+        Whether the response is counted, not measured: then it may be constant.
 
     Returns
     -------
@@ -167,6 +177,8 @@ def evaluate(
     if precision is not None:
         check_column("weights" if se is None else "se", precision, frame)
         numeric |= {precision}
+    if trials is not None:
+        numeric |= {trials}
     factor_names = [name for term in formula.groups for name in term.factors]
     used = list(dict.fromkeys([*sorted(numeric | in_fixed | in_groups), *factor_names]))
     for part in (left, right, *added, *varying):
@@ -188,7 +200,7 @@ def evaluate(
         if complete[name].dtype.kind not in "iufbmM":
             warn_similar(name, level_names(complete[name].unique()))
     _refuse_truth(left, complete)
-    y = _response(left, formula, complete)
+    y = _response(left, formula, complete, constant=counted)
     tidied = tidy(complete, in_fixed | in_groups)
     X, fixed = fixed_effects(right, formula, tidied)
     if aliased == "drop":
@@ -213,6 +225,7 @@ def evaluate(
         sigma=sigma,
         weights=weights,
         se=se,
+        trials=trials,
         offsets=offset_specs,
         columns={n: column_type(complete[n]) for n in sorted(in_fixed | in_groups | in_offsets)},
         fixed_names=tuple(sorted(in_fixed)),
@@ -229,6 +242,7 @@ def evaluate(
         codes=codes,
         dropped=dropped,
         frame=kept,
+        trials=None if trials is None else np.asarray(complete[trials].to_numpy(dtype=float)),
     )
 
 
@@ -272,8 +286,8 @@ def _refuse_truth(parsed: Any, frame: pd.DataFrame) -> None:
             )
 
 
-def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:
-    """Evaluate the left-hand side to one finite numeric column."""
+def _response(parsed: Any, formula: Formula, frame: pd.DataFrame, *, constant: bool) -> Array:
+    """Evaluate the left-hand side to one finite numeric column, one that varies where it must."""
     matrix = _one_column(parsed, formula, frame, "the left-hand side", "one response")
     y = _values(matrix)
     if not np.isfinite(y).all():
@@ -284,7 +298,7 @@ def _response(parsed: Any, formula: Formula, frame: pd.DataFrame) -> Array:
             row=row,
         )
     spread = float(y.max() - y.min())
-    if spread <= 4 * np.finfo(float).eps * float(np.abs(y).max()):
+    if not constant and spread <= 4 * np.finfo(float).eps * float(np.abs(y).max()):
         raise DataError(
             f"Response {formula.response!r} is constant ({y[0]:g} in all {len(y)} rows); "
             "there is no variation to model.",

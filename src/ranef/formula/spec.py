@@ -57,8 +57,8 @@ class DesignSpec:
     sigma
         The residual SD of a row of weight one, in the units of the response, where standard errors
         are known: that of row i is sigma / sqrt(weights[i]). None where it is a parameter.
-    weights, se
-        Names of the table's columns of weights and of standard errors.
+    weights, se, trials
+        Names of the table's columns of weights, of standard errors and of numbers of trials.
     offsets
         Specifications of the offset terms.
     columns
@@ -74,6 +74,7 @@ class DesignSpec:
     sigma: float | None = None
     weights: str | None = None
     se: str | None = None
+    trials: str | None = None
     offsets: tuple[Any, ...] = ()
     columns: Mapping[str, ColumnType] = field(default_factory=dict)
     fixed_names: tuple[str, ...] = ()

@@ -138,7 +138,7 @@ def sort_priors(
             "variance, so the two cannot be told apart; rename the column.",
             parameter=taken[0],
         )
-    by_name = _spread(stated, names, terms, groups)
+    by_name = _spread(stated, names, terms, groups, dispersions)
     for group in groups:
         if group.label in wisharts:
             _refuse_both(by_name, [*group.names, correlation_label(group.label)], group.label)
@@ -212,6 +212,7 @@ def _spread(
     names: Sequence[str],
     terms: Sequence[FixedTerm],
     groups: Sequence[GroupColumns],
+    dispersions: Sequence[str],
 ) -> dict[str, Any]:
     """Give each parameter the prior of its term or its own; refuse names that mean nothing."""
     columns = {t.name: [names[i] for i in t.columns] for t in terms}
@@ -222,7 +223,7 @@ def _spread(
             # `f[b]|g` and its siblings can be named together, `f|g`.
             left, _, factor = name.rpartition("|")
             columns.setdefault(f"{left.partition('[')[0]}|{factor}", []).append(name)
-    own = ["sigma", *names, *(n for g in groups for n in g.names)]
+    own = [*dispersions, *names, *(n for g in groups for n in g.names)]
     own += [correlation_label(g.label) for g in groups if g.correlated and len(g.columns) > 1]
     known = dict.fromkeys([*own, *columns])
     for name in stated:

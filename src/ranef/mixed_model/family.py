@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ranef.common.array_types import Array
     from ranef.errors import RanefError
+    from ranef.families.response import ResponseFamily
     from ranef.priors import ScalePrior
 
 __all__ = ["FAMILIES", "Family", "Gaussian", "KnownGaussian"]
@@ -29,20 +30,28 @@ class Family(Protocol):
 
     Attributes
     ----------
-    name, link
-        As users write them.
     closed_form
         Whether effects and coefficients integrate out in closed form given the vector.
-    dispersions
-        Names of the parameters beside those of the group terms, last in the vector.
     log_sd
         Log residual SD at which variance ratios are evaluated that fix no other.
     """
 
-    name: ClassVar[str]
-    link: ClassVar[str]
     closed_form: ClassVar[bool]
-    dispersions: ClassVar[tuple[str, ...]]
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        ...
+
+    @property
+    def link(self) -> str:
+        """As users write it."""
+        ...
+
+    @property
+    def dispersions(self) -> tuple[str, ...]:
+        """Names of the parameters beside those of the group terms, last in the vector."""
+        ...
 
     @property
     def log_sd(self) -> float:
@@ -143,6 +152,52 @@ class KnownGaussian:
             "The group effects are more than 100,000 times as large as the known standard errors, "
             "beyond what double precision can weigh; check the units of both, or leave se= out."
         )
+
+
+@dataclass(frozen=True)
+class Generalized:
+    """Any other family: its effects do not integrate out in closed form.
+
+    Attributes
+    ----------
+    response
+        The family as `ranef.families` has it.
+    scales
+        Prior of each of its own parameters.
+    """
+
+    closed_form: ClassVar[bool] = False
+    log_sd: ClassVar[float] = 0.0
+
+    response: ResponseFamily
+    scales: Mapping[str, ScalePrior]
+
+    @property
+    def name(self) -> str:
+        """As users write it."""
+        return self.response.name
+
+    @property
+    def link(self) -> str:
+        """Its link."""
+        return self.response.link
+
+    @property
+    def dispersions(self) -> tuple[str, ...]:
+        """Names of its own parameters."""
+        return self.response.dispersions
+
+    def log_sigma(self, theta: Array) -> Array:
+        """Zero: group effects stand on the scale of the linear predictor, relative to nothing."""
+        return np.zeros(theta.shape[:-1])
+
+    def log_prior(self, log_sigma: Array) -> Array:
+        """Zero: there is no residual SD to have a prior."""
+        return np.zeros_like(log_sigma)
+
+    def perfect_fit(self) -> RanefError:
+        """Nothing fits perfectly under proper priors; kept for the protocol."""
+        return ImproperPosteriorError("The posterior is improper.")
 
 
 FAMILIES: tuple[type[Gaussian] | type[KnownGaussian], ...] = (Gaussian, KnownGaussian)

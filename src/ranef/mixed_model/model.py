@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ranef.mixed_model.assign_priors import Stated
     from ranef.mixed_model.parameters import TermPrior
 
-__all__ = ["ModelSpec", "build_model", "model_from_cells"]
+__all__ = ["ModelSpec", "build_model", "check_names", "model_from_cells"]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def model_from_cells(
     -------
     ModelSpec
     """
-    _check_names(spec)
+    check_names(spec, Gaussian.dispersions)
     sigma = spec.sigma
     kind = Gaussian if sigma is None else KnownGaussian
     stated = sort_priors(
@@ -250,9 +250,9 @@ def _warn_of_scale(cells: Cells, terms: Sequence[TermPrior], stated: Stated) -> 
     )
 
 
-def _check_names(spec: DesignSpec) -> None:
+def check_names(spec: DesignSpec, dispersions: Sequence[str]) -> None:
     """Refuse fixed effects that would overwrite another variable or dimension of the draws."""
-    taken = {"sigma", "chain", "draw", *(f"{f.name}__factor_dim" for f in spec.factors)}
+    taken = {*dispersions, "chain", "draw", *(f"{f.name}__factor_dim" for f in spec.factors)}
     for group in spec.groups:
         taken |= {correlation_label(group.label), *group.names}
         taken |= {f"{name}_sigma" for name in group.names}

@@ -227,7 +227,8 @@ class ParameterVector:
             for term, (_, z) in zip(self.terms, parts, strict=True):
                 out += term.log_correlation_prior(z)
             return out
-        out += self.family.log_prior(self.log_sigma(theta))
+        for j, prior in enumerate(self.family.scales.values(), self.ratios):
+            out += prior.log_density(theta[:, j])
         for term, (log_sd, z) in zip(self.terms, parts, strict=True):
             out += term.log_prior(log_sd, z)
         return out

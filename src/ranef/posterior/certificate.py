@@ -50,6 +50,9 @@ class Certificate:
     memory
         Largest correlation of annealed draws with where they began, or of draws that began as one
         particle; None for other samplers.
+    quadrature_error
+        Largest error of log likelihoods that are integrated numerically, at draws, in nats; None
+        where effects integrate out in closed form.
     """
 
     method: str
@@ -61,6 +64,7 @@ class Certificate:
     structure: str = ""
     surrogate_error: float | None = None
     memory: float | None = None
+    quadrature_error: float | None = None
 
     @property
     def acceptance(self) -> float | None:
@@ -94,6 +98,8 @@ class Certificate:
             found.append(f"draws remember where they began (correlation {self.memory:.2f})")
         if self.surrogate_error is not None and self.surrogate_error > LARGEST_ERROR:
             found.append(f"the interpolation is off by {self.surrogate_error:.2g} nats")
+        if self.quadrature_error is not None and not self.quadrature_error < LARGEST_ERROR:
+            found.append(f"the quadrature is off by {self.quadrature_error:.2g} nats")
         if self.ess < LEAST_ESS:
             found.append(f"the smallest ESS is {self.ess:.0f}, below {LEAST_ESS}")
         elif self.ess_tail < LEAST_TAIL_ESS:
@@ -120,9 +126,11 @@ class Certificate:
             parts.append(f"R\u0302 {self.r_hat:.3f}")
         if self.surrogate_error is not None:
             parts.append(f"interpolation error {self.surrogate_error:.1g}")
+        if self.quadrature_error is not None:
+            parts.append(f"quadrature error {self.quadrature_error:.1g}")
         sentence = ", ".join(parts)
         if self.memory is not None:
-            sentence += f"; annealed particles, correlation with where they began {self.memory:.2f}"
+            sentence += f"; draws moved on, correlation with where they began {self.memory:.2f}"
         return sentence if self.trusted else f"{sentence}. {self.warning}"
 
     @property
@@ -181,4 +189,5 @@ def certify(tree: xr.DataTree) -> Certificate:
         structure=str(tree.attrs["structure"]),
         surrogate_error=tree.attrs.get("surrogate_error"),
         memory=tree.attrs.get("memory"),
+        quadrature_error=tree.attrs.get("quadrature_error"),
     )

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array, IntArray
+    from ranef.mixed_model.generalized import GeneralizedModel
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["PosteriorDraws", "posterior_draws", "read_coefficients"]
+__all__ = ["PosteriorDraws", "posterior_draws", "read_coefficients", "read_vectors"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
     -------
     PosteriorDraws
     """
-    theta = _vectors(tree, model)
+    theta = read_vectors(tree, model)
     beta = read_coefficients(tree, model)
     internal = np.asarray(
         np.linalg.solve(model.design.T, (beta - model.response.beta_ls).T).T, float
@@ -87,7 +88,7 @@ def posterior_draws(tree: xr.DataTree, model: ModelSpec) -> PosteriorDraws:
     )
 
 
-def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
+def read_coefficients(tree: xr.DataTree, model: ModelSpec | GeneralizedModel) -> Array:
     """Read coefficients in the user's coordinates out of a labelled tree, shape (n, p)."""
     sizes = tree["posterior"].sizes
     beta = np.empty((sizes["chain"] * sizes["draw"], len(model.names)))
@@ -96,7 +97,7 @@ def read_coefficients(tree: xr.DataTree, model: ModelSpec) -> Array:
     return beta
 
 
-def _vectors(tree: xr.DataTree, model: ModelSpec) -> Array:
+def read_vectors(tree: xr.DataTree, model: ModelSpec | GeneralizedModel) -> Array:
     """Read parameter vectors out of a labelled tree, shape (n, d)."""
     parameters = model.parameters
     if UNCONSTRAINED in tree.children:  # bit for bit, as the sampler gave them

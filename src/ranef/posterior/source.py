@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["GROUP", "Source", "read_source", "rows_of"]
+__all__ = ["GROUP", "Source", "read_source", "rows_of", "stored_rows"]
 
 # Group of the tree that holds the rows, by ArviZ's name for what is given.
 GROUP = "constant_data"
@@ -92,18 +92,8 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
     DataError
         If the file was written without its rows, or they cannot be read.
     """
-    if rows is None:
-        raise DataError(
-            "This fit was saved without its rows, so only its draws and tables are at hand; fit "
-            "again for predictions and comparisons."
-        )
-    try:
-        frame, priors = _stored(attrs, rows)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise DataError(
-            f"The rows stored with this fit cannot be read ({type(error).__name__}), so only its "
-            "draws and tables are at hand; fit again for predictions and comparisons."
-        ) from None
+    frame = stored_rows(rows)
+    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
         return Source(
@@ -118,18 +108,34 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
         )
 
 
-def _stored(attrs: Mapping[Any, Any], rows: xr.Dataset) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read the columns that `rows_of` wrote, and the priors."""
+def stored_rows(rows: xr.Dataset | None) -> pd.DataFrame:
+    """Read the columns that `rows_of` wrote.
+
+    Raises
+    ------
+    DataError
+        If there are none, or they cannot be read.
+    """
     import pandas as pd
 
-    columns = {
-        variable.attrs["column"]: _restored(variable)
-        for key, variable in rows.data_vars.items()
-        if key != "index"
-    }
-    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
-    index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
-    return pd.DataFrame(columns).set_axis(index), priors
+    if rows is None:
+        raise DataError(
+            "This fit was saved without its rows, so only its draws and tables are at hand; fit "
+            "again for predictions and comparisons."
+        )
+    try:
+        columns = {
+            variable.attrs["column"]: _restored(variable)
+            for key, variable in rows.data_vars.items()
+            if key != "index"
+        }
+        index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
+        return pd.DataFrame(columns).set_axis(index)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataError(
+            f"The rows stored with this fit cannot be read ({type(error).__name__}), so only its "
+            "draws and tables are at hand; fit again for predictions and comparisons."
+        ) from None
 
 
 def _written(values: pd.Series[Any]) -> tuple[Any, dict[str, str]]:

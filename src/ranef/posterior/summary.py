@@ -299,6 +299,12 @@ def model_notes(attrs: Mapping[Any, Any]) -> dict[str, str]:
     {'Residual': 'known standard errors, se', 'Left out': 'x2, determined by other columns'}
     """
     notes = {}
+    if "family" in attrs:
+        notes["Family"] = f"{attrs['family']}, link {attrs['link']}"
+        if "trials" in attrs:
+            notes["Family"] += f", trials {attrs['trials']}"
+        if "success" in attrs:
+            notes["Response"] = f"one where it is {attrs['success']!r}, else zero"
     if "se" in attrs:
         notes["Residual"] = f"known standard errors, {attrs['se']}"
     if aliased := json.loads(attrs.get("aliased", "[]")):
@@ -310,6 +316,8 @@ def _section(name: str, attrs: Any) -> str:
     """Say which part of the table a parameter belongs to."""
     effects, written = json.loads(attrs["effects"]), json.loads(attrs["names"])
     groups = [written.get(stored, stored) for stored in effects]
+    if name in json.loads(attrs.get("own_parameters", "[]")):
+        return "Distribution"
     if name == "sigma" or any(name == f"{g}_sigma" for g in groups):
         return "Standard deviations"
     if any(correlation_label(f"|{factor}") in name for factor in effects.values()):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Array
+    from ranef.mixed_model.generalized import GeneralizedModel
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.sample import PosteriorSample
 
@@ -36,7 +37,11 @@ _ATTRIBUTES = ("formula", "method", "priors", "effects", "names")
 
 
 def to_tree(
-    model: ModelSpec, sample: PosteriorSample, *, response: Array, attributes: dict[str, Any]
+    model: ModelSpec | GeneralizedModel,
+    sample: PosteriorSample,
+    *,
+    response: Array,
+    attributes: dict[str, Any],
 ) -> xr.DataTree:
     """Label the draws.
 
@@ -85,7 +90,7 @@ def to_tree(
     effects: dict[str, str] = {}
     moments: dict[str, Array] = {}
     for group in model.parameters.terms:
-        factor = model.design.factors[group.factor].name
+        factor = model.spec.factors[group.factor].name
         level_dim = stored(f"{factor}__factor_dim")
         # Arrays, not lists: from_dict copies a list level by level.
         coords[level_dim] = np.array(model.spec.factors[group.factor].levels)
@@ -100,8 +105,8 @@ def to_tree(
             if group.correlations > 1:
                 dims[name] = [f"{name}_dim"]
                 coords[f"{name}_dim"] = group.pairs
-    if model.parameters.family.dispersions:
-        posterior["sigma"] = sample.sigma
+    for j, own in enumerate(model.parameters.family.dispersions, model.parameters.ratios):
+        posterior[own] = np.exp(sample.theta[..., j])
     posterior |= {stored(name): values for name, values in sample.effects.items()}
     stats: dict[str, Array] = {"lp": sample.log_density}
     if sample.accepted is not None and sample.log_weight is not None:

@@ -130,6 +130,9 @@ class PosteriorSample:
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
+    quadrature_error
+        Largest error of log likelihoods that are integrated numerically, at draws, in nats; None
+        where effects integrate out in closed form.
     memory
         Largest correlation of annealed draws with where they began, or of draws that began as one
         particle; None for other samplers.
@@ -149,6 +152,7 @@ class PosteriorSample:
     log_mass_error: float | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
+    quadrature_error: float | None = None
     memory: float | None = None
 
     @cached_property

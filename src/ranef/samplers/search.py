@@ -16,6 +16,7 @@ from ranef.likelihood.posterior import LARGEST_RATIO, MarginalPosterior, largest
 from ranef.numerics.correlations import partial_correlations
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
+from ranef.samplers.complete import complete_draws
 from ranef.samplers.tails import TailTransform
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.mixed_model.model import ModelSpec
     from ranef.samplers.bounds import Bounds
-    from ranef.samplers.sample import SamplerSettings
+    from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
-__all__ = ["Landscape", "explore", "refuse_perfect_fit", "starts"]
+__all__ = ["GaussianLandscape", "explore", "refuse_perfect_fit", "starts"]
 
 # Of differences, where a slope has no formula.
 _STEP = 1e-5
@@ -36,8 +37,8 @@ _STRONG = 1.5
 
 
 @dataclass(frozen=True)
-class Landscape:
-    """What samplers need to know of a posterior before they draw.
+class GaussianLandscape:
+    """What samplers need to know of a Gaussian model's posterior before they draw.
 
     Attributes
     ----------
@@ -66,8 +67,37 @@ class Landscape:
         there = self.target.log_density_inside(self.tails.inside(y))
         return np.asarray(there + self.tails.log_jacobian(y))
 
+    @property
+    def narrow(self) -> bool:
+        """Whether proposals should not leave an interpolation's box, where each point is dear."""
+        return self.error is not None
 
-def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool = True) -> Landscape:
+    @property
+    def proper(self) -> bool:
+        """Whether all priors are proper, so that there is a marginal likelihood."""
+        return not self.target.model.improper()
+
+    def features(self, y: Array) -> Array:
+        """Parameters as the vector has them, SDs and correlations, shape (n, features)."""
+        theta, parameters = self.tails.inside(y), self.target.parameters
+        sds = list(parameters.scales(theta).values())
+        return np.column_stack([theta, *sds, *parameters.correlations(theta).values()])
+
+    def complete(
+        self,
+        settings: SamplerSettings,
+        y: Array,
+        log_density: Array,
+        streams: list[np.random.Generator],
+    ) -> PosteriorSample:
+        """Draw coefficients and effects given the variance parameters."""
+        log_density = log_density - self.tails.log_jacobian(y)
+        return complete_draws(self.target, settings, self.tails.inside(y), log_density, streams)
+
+
+def explore(
+    model: ModelSpec, settings: SamplerSettings, *, interpolated: bool = True
+) -> GaussianLandscape:
     """Find the modes of a posterior, and coordinates to draw in.
 
     Parameters
@@ -81,7 +111,7 @@ def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool =
 
     Returns
     -------
-    Landscape
+    GaussianLandscape
 
     Raises
     ------
@@ -106,7 +136,7 @@ def explore(model: ModelSpec, settings: SamplerSettings, *, interpolated: bool =
     modes = find_modes(_opened(target, bounds), bounds.outside(np.stack(begin)))
     refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
     tails = TailTransform(bounds, modes[0][0])
-    return Landscape(target, tails, [tails.outside(*m) for m in modes], error)
+    return GaussianLandscape(target, tails, [tails.outside(*m) for m in modes], error)
 
 
 def _opened(target: MarginalPosterior, bounds: Bounds) -> Callable[[Array], tuple[Array, Array]]:

@@ -36,12 +36,12 @@ class TailTransform:
 
     def inside(self, y: Array) -> Array:
         """Parameters at y, shape (n, d)."""
-        return self.bounds.inside(self._open(y))
+        return self.bounds.inside(self.open(y))
 
     def log_jacobian(self, y: Array) -> Array:
         """Logarithm of the map's Jacobian at y (n, d), shape (n,)."""
         own = np.log1p(np.abs(y - self.center)).sum(axis=1)
-        return np.asarray(own + self.bounds.log_jacobian(self._open(y))[0].sum(axis=1))
+        return np.asarray(own + self.bounds.log_jacobian(self.open(y))[0].sum(axis=1))
 
     def outside(self, v: Array, covariance: Array) -> tuple[Array, Array]:
         """A point v (d,) of the opened coordinates and a covariance (d, d) there, both in y."""
@@ -50,6 +50,7 @@ class TailTransform:
         scale = 1 / (1 + np.abs(t))
         return self.center + t, covariance * np.outer(scale, scale)
 
-    def _open(self, y: Array) -> Array:
+    def open(self, y: Array) -> Array:
+        """The coordinates that bounds open, at y; shape (n, d)."""
         t = y - self.center
         return np.asarray(self.center + t + 0.5 * t * np.abs(t))

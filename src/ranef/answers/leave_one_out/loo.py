@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.posterior import Posterior
 
-__all__ = ["bridge", "loo"]
+__all__ = ["bridge", "elpd_of", "loo"]
 
 # Fewer draws than this have no tail of weights to smooth.
 _FEWEST = 100
@@ -111,7 +111,7 @@ def loo(
     every = np.arange(len(units.labels))
     left_out, seen = _densities(posterior.target, rows, units, every, posterior.theta[at])
     name = stored_name(model.spec.formula.response_name)
-    elpd = _elpd(left_out, units, name, _efficiency(posterior, len(at)))
+    elpd = elpd_of(left_out, units, name, _efficiency(posterior, len(at)))
     bad = np.flatnonzero(~(elpd.pareto_k.to_numpy() <= elpd.good_k))
     cost = posterior.target.structure.cost
     if len(bad) and refit and budget.FITS_WITHOUT_UNITS.affords(cost, len(bad)):
@@ -252,7 +252,7 @@ def _efficiency(posterior: PosteriorDraws, used: int) -> float:
     return min(1.0, sum(ess) / len(ess) / used)
 
 
-def _elpd(left_out: Array, units: Units, name: str, efficiency: float) -> Any:
+def elpd_of(left_out: Array, units: Units, name: str, efficiency: float) -> Any:
     """Smooth the importance weights and sum up, by ArviZ.
 
     A density that does not depend on the variance parameters, as of a row that known standard

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.posterior.posterior import Posterior
 
-__all__ = ["PredictiveCheck", "check", "group_statistics"]
+__all__ = ["PredictiveCheck", "apply_statistics", "check", "group_statistics", "statistics_of"]
 
 Statistic = Callable[[Any], Any]
 # Data sets kept for the picture, and rows shown of each.
@@ -217,7 +217,7 @@ def check(
     replications = whole_number("replications", replications)
     interval, rng = share("interval", interval), fit.stream(seed)
     source, drawn = fit.source, fit.posterior_draws
-    chosen = _choose(statistics, source.rows)
+    chosen = statistics_of(statistics, source.rows)
     if not chosen:
         raise DataError("statistics is empty; at least one is expected, e.g. ['max'].")
     rows = fitted_rows(source.rows, "response", "conditional")
@@ -235,12 +235,12 @@ def check(
     for part in track(blocks, "Replicating the data"):
         predictive = prepare(drawn.take(use[part]), rows, effects, draw=True, show=False)
         simulated = draw_rows(predictive, rows, rest)
-        parts.append(_apply(chosen, simulated))
+        parts.append(apply_statistics(chosen, simulated))
         kept = sum(len(e) for e in examples)
         examples.append(simulated[: max(0, _KEPT - kept)])
     return PredictiveCheck(
         names=tuple(chosen),
-        observed=_apply(chosen, y[None])[0],
+        observed=apply_statistics(chosen, y[None])[0],
         replicated=np.concatenate(parts),
         y=y,
         examples=np.concatenate(examples),
@@ -258,7 +258,7 @@ def _density(values: Array) -> tuple[Array, Array]:
     return grid, density
 
 
-def _choose(
+def statistics_of(
     statistics: Sequence[str] | Mapping[str, Statistic] | None, rows: Rows
 ) -> dict[str, Statistic]:
     """Statistics by name, each a function of data sets (k, N) to (k,)."""
@@ -273,6 +273,7 @@ def _choose(
         "sd": partial(np.std, axis=1, ddof=1),
         "min": partial(np.min, axis=1),
         "max": partial(np.max, axis=1),
+        "zeros": _zeros,
     }
     factors = rows.spec.factors
     for factor, codes in zip(factors, rows.codes, strict=True):
@@ -281,12 +282,17 @@ def _choose(
                 label = f"{name}[{factor.name}]" if len(factors) > 1 else name
                 known[label] = partial(_grouped, j, codes)
     if statistics is None:
-        return known
+        return {name: f for name, f in known.items() if f is not _zeros}
     wanted = names_list("statistics", statistics, "['max', 'sd']")
     for name in wanted:
         if name not in known:
             raise DataError(f"statistics names {name!r}. {nearest(name, known)}")
     return {name: known[name] for name in wanted}
+
+
+def _zeros(Y: Array) -> Array:
+    """Share of zeros of each data set; measurements have none."""
+    return np.asarray((Y == 0).mean(axis=1))
 
 
 def _by_row(name: str, f: Statistic, Y: Array) -> Array:
@@ -333,6 +339,6 @@ def group_statistics(Y: Array, codes: IntArray) -> tuple[Array, Array, Array]:
         return means.std(axis=1, ddof=1), np.sqrt(msw), (msb - msw) / (msb + (n0 - 1) * msw)
 
 
-def _apply(chosen: dict[str, Statistic], Y: Array) -> Array:
+def apply_statistics(chosen: dict[str, Statistic], Y: Array) -> Array:
     """All statistics of data sets (k, N), shape (k, S)."""
     return np.column_stack([f(Y) for f in chosen.values()])

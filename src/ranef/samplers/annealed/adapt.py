@@ -11,7 +11,7 @@ from ranef.samplers.annealed.particles import Particles, anneal, weighted
 
 if TYPE_CHECKING:
     from ranef.samplers.annealed.proposal import Proposal, Reach
-    from ranef.samplers.search import Landscape
+    from ranef.samplers.landscape import Landscape
 
 __all__ = ["adapt"]
 

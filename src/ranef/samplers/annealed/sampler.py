@@ -20,14 +20,13 @@ from ranef.numerics.metropolis import START, run_chain
 from ranef.samplers.annealed.adapt import adapt
 from ranef.samplers.annealed.fit_proposal import MOVING, NARROW, WIDE, fit_proposal
 from ranef.samplers.annealed.particles import Particles, move
-from ranef.samplers.complete import complete_draws
 from ranef.samplers.proposal_quality import GOOD_ACCEPTANCE, LEAST_ACCEPTANCE, proposal_quality
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.samplers.annealed.proposal import Proposal
+    from ranef.samplers.landscape import Landscape
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
-    from ranef.samplers.search import Landscape
 
 __all__ = ["MEMORY", "sample_by_proposals"]
 
@@ -104,7 +103,7 @@ def sample_by_proposals(
     *,
     moving: bool = True,
 ) -> PosteriorSample:
-    """Draw from the posterior of any Gaussian mixed model.
+    """Draw from a posterior of two to some thirty dimensions.
 
     Parameters
     ----------
@@ -124,7 +123,7 @@ def sample_by_proposals(
         With `memory` where draws were moved, else with `accepted` and `log_weight`.
     """
     n = settings.draws - settings.draws % settings.chains
-    reach = WIDE if landscape.target.surrogate is None else NARROW
+    reach = NARROW if landscape.narrow else WIDE
     # A stream for each purpose, so that more draws only go on where fewer stopped.
     streams = split_stream(rng, 8)
     proposal, particles = adapt(landscape, streams[0], reach)
@@ -204,10 +203,9 @@ def _complete(
     streams: list[np.random.Generator],
 ) -> PosteriorSample:
     """Complete draws, and take the integral from the weights of all proposals."""
-    target, tails, error = landscape.target, landscape.tails, landscape.error
+    error = landscape.error
     y, log_f = np.concatenate([p.y for p in drawn]), np.concatenate([p.log_f for p in drawn])
-    log_density = log_f - tails.log_jacobian(y)
-    sample = complete_draws(target, settings, tails.inside(y), log_density, streams)
+    sample = landscape.complete(settings, y, log_f, streams)
     masses = [_log_mass(c.log_weight) for c in chains]
     log_mass = float(np.mean([m for m, _ in masses]))
     spread = float(np.sqrt(np.sum([s**2 for _, s in masses]))) / len(masses)
@@ -215,7 +213,7 @@ def _complete(
         sample,
         log_mass=log_mass,
         log_mass_error=spread + (error or 0.0),
-        log_marginal_likelihood=None if target.model.improper() else log_mass,
+        log_marginal_likelihood=log_mass if landscape.proper else None,
         surrogate_error=error,
     )
 
@@ -230,12 +228,8 @@ def _log_mass(log_weight: Array) -> tuple[float, float]:
 
 
 def _features(landscape: Landscape, particles: Particles) -> Array:
-    """What is to be forgotten: parameters on both scales, and the density; shape (n, features)."""
-    theta = landscape.tails.inside(particles.y)
-    parameters = landscape.target.parameters
-    sds = list(parameters.scales(theta).values())
-    correlations = list(parameters.correlations(theta).values())
-    return np.column_stack([theta, *sds, *correlations, particles.log_f])
+    """What is to be forgotten: parameters on several scales, and the density, (n, features)."""
+    return np.column_stack([landscape.features(particles.y), particles.log_f])
 
 
 def _memory(begin: Array, now: Array) -> float:

@@ -1,0 +1,1 @@
+"""Answers of fits with other families, from joint draws and quadrature."""

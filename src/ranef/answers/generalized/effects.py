@@ -1,0 +1,107 @@
+"""Group effects of other families as a table, from exact draws of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.common import budget
+from ranef.common.arguments import brief, flag, number
+from ranef.errors import DataError, nearest
+from ranef.formula.labels import level_names
+from ranef.posterior.summary import check_prob, describe, effects_table, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ranef.common.array_types import Array, Seed
+    from ranef.posterior.generalized_posterior import GeneralizedPosterior
+
+__all__ = ["effects"]
+
+
+def effects(
+    fit: GeneralizedPosterior,
+    name: str | None = None,
+    prob: float | None = 0.95,
+    threshold: float | None = None,
+    compare: tuple[str, str] | None = None,
+    *,
+    highest: bool = False,
+    seed: Seed = None,
+) -> pd.DataFrame:
+    """Posterior of the group effects on the scale of the linear predictor.
+
+    Parameters
+    ----------
+    name
+        One effect, such as `"1|herd"`; None for all.
+    prob
+        Probability of the equal-tailed interval; None for mean and sd alone.
+    threshold
+        Adds `P(> threshold)`.
+    compare
+        Two levels: the table is then of their difference.
+    highest
+        Adds `P(highest)`, the probability that a level has the highest effect of all.
+    seed
+        For the draws of the effects; by default the fit's own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per level. Mean and sd come from quadrature, intervals and probabilities from
+        exact draws of the effects given each draw of all else.
+
+    Raises
+    ------
+    DataError
+        If there is no such effect or level, or prob is not between 0 and 1.
+    """
+    table = effects_table(fit.draws, name)
+    if prob is None:
+        return table
+    (low, high), rng = check_prob(prob), fit.stream(seed)
+    above = 0.0 if threshold is None else number("threshold", threshold)
+    drawn = fit.posterior_draws
+    use = budget.JOINT_EFFECTS.draws(len(drawn.beta), numbers=len(table))
+    b = drawn.take(use).effects(rng)
+    if compare is not None:
+        return _compared(fit, b, compare, above, prob)
+    table[percent(low)], table[percent(high)] = np.quantile(b, [low, high], axis=0)
+    if threshold is not None:
+        table[f"P(> {above:g})"] = (b > above).mean(axis=0)
+    if flag("highest", highest):
+        best = np.bincount(b.argmax(axis=1), minlength=b.shape[1])
+        table["P(highest)"] = best / len(b)
+    return table
+
+
+def _compared(
+    fit: GeneralizedPosterior, b: Array, pair: object, above: float, prob: float
+) -> pd.DataFrame:
+    """Tabulate the difference of two levels."""
+    import pandas as pd
+
+    model = fit.source.model
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise DataError(
+            f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
+        )
+    levels, wanted = model.spec.factors[0].levels, list(level_names(pair))
+    if wanted[0] == wanted[1]:
+        raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
+    for level in wanted:
+        if level not in levels:
+            raise DataError(
+                f"compare names {level!r}, no level of {model.spec.factors[0].name!r}. "
+                f"{nearest(level, levels)}"
+            )
+    first, second = (b[:, levels.index(level)] for level in wanted)
+    (name,) = model.parameters.terms[0].names
+    row = describe(first - second, prob) | {
+        f"P(> {above:g})": float(np.mean(first - second > above))
+    }
+    label = f"{name}[{wanted[0]}] - {name}[{wanted[1]}]"
+    return pd.DataFrame([row], index=pd.Index([label], name="difference"))

@@ -1,0 +1,45 @@
+"""The marginal likelihood of models of other families, from the weights of their proposals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ranef.answers.evidence.marginal_likelihood import LogMarginalLikelihood
+from ranef.errors import RanefError
+from ranef.samplers.proposal_quality import LARGEST_K, pareto_k
+
+if TYPE_CHECKING:
+    from ranef.posterior.generalized_posterior import GeneralizedPosterior
+
+__all__ = ["log_marginal_likelihood"]
+
+
+def log_marginal_likelihood(fit: GeneralizedPosterior) -> LogMarginalLikelihood:
+    """Log density of the data with all parameters integrated over their priors.
+
+    Returns
+    -------
+    LogMarginalLikelihood
+        `float()` of it is the value in nats. Default priors are proper, but wide: a Bayes factor
+        depends on them, so state your own.
+
+    Raises
+    ------
+    RanefError
+        If the proposals do not cover the posterior well enough for their weights to be averaged.
+    """
+    attrs, stats = fit.draws.attrs, fit.draws["sample_stats"]
+    k = None
+    if "log_weight" in stats:
+        k = pareto_k(stats["log_weight"].to_numpy().ravel())
+    if k is None or k > LARGEST_K:
+        raise RanefError(
+            "The proposals of this fit do not cover its posterior well enough for a marginal "
+            "likelihood; fit with more draws, or state tighter priors."
+        )
+    return LogMarginalLikelihood(
+        float(attrs["log_mass"]),
+        float(attrs["log_mass_error"]),
+        k,
+        fit.source.model.spec.formula.text,
+    )

@@ -1,0 +1,1 @@
+"""Likelihoods of other families: group effects integrated out by quadrature."""

@@ -1,0 +1,101 @@
+"""Draws of models of other families as arrays, with the effects of groups drawn when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ranef.common import budget
+from ranef.likelihood.integrated.posterior import first_guess
+from ranef.posterior.draws import read_coefficients, read_vectors
+from ranef.samplers.group_effects import sample_group_effects
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ranef.common.array_types import Array, IntArray
+    from ranef.families.response import Own
+    from ranef.likelihood.integrated.posterior import IntegratedPosterior
+    from ranef.mixed_model.generalized import GeneralizedModel
+
+__all__ = ["GeneralizedDraws", "generalized_draws"]
+
+# Nats that the quadrature may be off at a dozen draws, and how many tell.
+_TOLERANCE, _POINTS = 1e-4, 12
+
+
+@dataclass(frozen=True)
+class GeneralizedDraws:
+    """n draws of coefficients and variance parameters, chain after chain.
+
+    Attributes
+    ----------
+    model
+        Data, family and priors.
+    beta
+        Coefficients in the user's coordinates, shape (n, p).
+    theta
+        Parameter vectors, shape (n, d).
+    chains
+        Number of chains.
+    """
+
+    model: GeneralizedModel
+    beta: Array
+    theta: Array
+    chains: int
+
+    def take(self, index: IntArray) -> GeneralizedDraws:
+        """Keep the draws of `index`, as one chain."""
+        return GeneralizedDraws(self.model, self.beta[index], self.theta[index], 1)
+
+    @property
+    def sd(self) -> Array:
+        """SD of the group effects, shape (n,)."""
+        return np.asarray(np.exp(self.theta[:, 0]))
+
+    @property
+    def own(self) -> Own:
+        """The family's own parameters, shape (n,) each."""
+        return tuple(np.exp(self.theta[:, self.model.parameters.ratios :]).T)
+
+    @property
+    def vectors(self) -> Array:
+        """Internal coefficients and parameter vectors, shape (n, p + d)."""
+        return np.column_stack([self.model.rows.internal(self.beta), self.theta])
+
+    @cached_property
+    def target(self) -> IntegratedPosterior:
+        """The posterior with a quadrature rule that holds at the draws."""
+        v = self.vectors
+        some = v[budget.evenly(len(v), min(len(v), _POINTS))]
+        return first_guess(self.model).refined(some, _TOLERANCE)
+
+    def effects(self, rng: np.random.Generator) -> Array:
+        """Draw every group's effect beside each draw, shape (n, G)."""
+        return sample_group_effects(self.target, self.vectors, rng)
+
+
+def generalized_draws(tree: xr.DataTree, model: GeneralizedModel) -> GeneralizedDraws:
+    """Put the arrays behind a labelled tree together.
+
+    Parameters
+    ----------
+    tree
+        From `ranef.posterior.tree.to_tree`.
+    model
+        The model that was fitted.
+
+    Returns
+    -------
+    GeneralizedDraws
+    """
+    return GeneralizedDraws(
+        model,
+        read_coefficients(tree, model),
+        read_vectors(tree, model),
+        tree["posterior"].sizes["chain"],
+    )

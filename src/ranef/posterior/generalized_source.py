@@ -1,0 +1,74 @@
+"""A model of another family and its rows, built again from a saved fit."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ranef.families.table import find_family
+from ranef.mixed_model.generalized import build_generalized
+from ranef.posterior.source import stored_rows
+from ranef.priors import parse_prior
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+
+    from ranef.formula.rows import Rows
+    from ranef.mixed_model.generalized import GeneralizedModel
+
+__all__ = ["GeneralizedSource", "read_generalized"]
+
+
+@dataclass(frozen=True)
+class GeneralizedSource:
+    """A model of another family and the rows it was made from.
+
+    Attributes
+    ----------
+    model
+        Data, family and priors.
+    rows
+        The rows, evaluated.
+    """
+
+    model: GeneralizedModel
+    rows: Rows
+
+
+def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> GeneralizedSource:
+    """Build the model again from a saved fit.
+
+    Parameters
+    ----------
+    attrs
+        Attributes of the fit's tree.
+    rows
+        What `ranef.posterior.source.rows_of` wrote.
+
+    Returns
+    -------
+    GeneralizedSource
+
+    Raises
+    ------
+    DataError
+        If the file was written without its rows, or they cannot be read.
+    """
+    frame = stored_rows(rows)
+    stated = {name: parse_prior(text) for name, text in json.loads(attrs["stated"]).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
+        return GeneralizedSource(
+            *build_generalized(
+                str(attrs["formula"]),
+                frame,
+                find_family(attrs["family"], attrs["link"]),
+                stated,
+                trials=attrs.get("trials"),
+                aliased="drop",
+            )
+        )
