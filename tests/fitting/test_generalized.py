@@ -249,6 +249,39 @@ def test_leaving_rows_out_is_fitting_without_them():
     assert fit.loo().p > 5
 
 
+def test_comparisons_and_bayes_factors():
+    poisson, negative = fitted("poisson"), fitted("negativebinomial")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rf.ReliabilityWarning)
+        table = rf.compare({"poisson": poisson, "negative": negative})
+    assert table.loc["poisson", "rank"] in (0, 1)
+    ours = rf.bayes_factor(poisson, negative)
+    gap = float(poisson.log_marginal_likelihood()) - float(negative.log_marginal_likelihood())
+    assert ours.log_value == pytest.approx(gap)
+    normal = rf.fit("y ~ x + (1|g)", COUNTS, draws=1000, seed=1, progress=False)
+    with pytest.raises(rf.DataError, match="do not compare"):
+        rf.compare({"poisson": poisson, "normal": normal})
+
+
+def test_command_line(tmp_path):
+    from click.testing import CliRunner
+
+    from ranef.cli.commands import cli
+
+    path, out = tmp_path / "cbpp.csv", tmp_path / "out"
+    rf.datasets.load("cbpp").to_csv(path, index=False)
+    arguments = ["incidence ~ C(period) + (1|herd)", "--family", "binomial", "--trials", "size"]
+    done = CliRunner().invoke(cli, ["fit", str(path), *arguments, "--seed", "1", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "binomial, link logit, trials size" in done.output
+    assert "1|herd" in (out / "report.html").read_text()
+    new = tmp_path / "new.csv"
+    new.write_text("period,herd\n1,1\n")
+    asked = ["predict", str(out / "draws.nc"), str(new), "--kind", "linear"]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 0, done.output
+
+
 def test_same_seed_same_draws():
     first, second = (
         rf.fit("y ~ x + (1|g)", COUNTS, family="poisson", draws=1000, seed=7, progress=False)

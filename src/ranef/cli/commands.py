@@ -82,6 +82,16 @@ def _seed(result: str) -> Callable[[_F], _F]:
 @_prior
 @click.option("--se", default=None, metavar="COLUMN", help="Known standard errors, by row.")
 @click.option(
+    "--family",
+    type=click.Choice(["gaussian", "bernoulli", "binomial", "poisson", "negativebinomial"]),
+    default="gaussian",
+    show_default=True,
+    help="What the response is.",
+)
+@click.option("--link", default=None, help="Link of the family; its usual one by default.")
+@click.option("--trials", default=None, metavar="COLUMN", help="Numbers of trials, for binomial.")
+@click.option("--exposure", default=None, metavar="COLUMN", help="Exposures of counts.")
+@click.option(
     "--aliased",
     type=click.Choice(["refuse", "drop"]),
     default="refuse",
@@ -123,10 +133,10 @@ def fit_command(
 @click.argument("new", type=_PATH)
 @click.option(
     "--kind",
-    type=click.Choice(["mean", "response"]),
+    type=click.Choice(["mean", "linear", "response"]),
     default="mean",
     show_default=True,
-    help="The expected value of a row, or a new observation.",
+    help="The expected value of a row, its linear predictor, or a new observation.",
 )
 @click.option(
     "--groups",

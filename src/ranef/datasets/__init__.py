@@ -20,6 +20,15 @@ SOURCES = {
         "batches of an intermediate product. Davies and Goldsmith (1972), Statistical Methods in "
         "Research and Production, 4th ed., section 6.4."
     ),
+    "cbpp": (
+        "New cases of contagious bovine pleuropneumonia and animals at risk, in fifteen herds of "
+        "zebu over up to four periods. Lesnoff et al. (2004), Preventive Veterinary Medicine 63, "
+        "139-152."
+    ),
+    "epil": (
+        "Seizures of 59 epileptics in four periods of two weeks, under progabide or placebo; base "
+        "is their number in the eight weeks before. Thall and Vail (1990), Biometrics 46, 657-671."
+    ),
     "gauge_aiag": (
         "Gauge R&R study: ten parts measured three times by each of three operators, in units "
         "about the nominal value. Automotive Industry Action Group, Measurement Systems Analysis "

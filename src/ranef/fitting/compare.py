@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef.answers.evidence.marginal_likelihood import recorded_mass
 from ranef.answers.evidence.scale import draw_evidence, in_words, ratio, shown
 from ranef.answers.leave_one_out.units import units_of
 from ranef.errors import DataError, PriorError
@@ -168,8 +167,7 @@ def bayes_factor(a: Fit, b: Fit) -> BayesFactor:
             raise DataError(f"{name} is a {type(fit).__name__}; a fit is expected.")
     _same_responses("a", a, "b", b)
     _proper_but_common(a, b)
-    first = recorded_mass(a)
-    second = recorded_mass(b)
+    first, second = a.mass(), b.mass()
     return BayesFactor(
         (a.source.model.spec.formula.text, b.source.model.spec.formula.text),
         first.value - second.value,
@@ -180,6 +178,12 @@ def bayes_factor(a: Fit, b: Fit) -> BayesFactor:
 def _same_responses(one: str, a: Fit, other: str, b: Fit) -> None:
     """Refuse fits of different responses."""
     y, z = a.source.rows.y, b.source.rows.y
+    kinds = [fit.draws.attrs.get("family", "gaussian") for fit in (a, b)]
+    if kinds.count("gaussian") == 1:
+        raise DataError(
+            f"{one!r} has family={kinds[0]!r} and {other!r} family={kinds[1]!r}; a density of a "
+            "measurement and a probability of a count do not compare."
+        )
     if len(y) != len(z):
         raise DataError(
             f"{one!r} was fitted to {len(y)} rows and {other!r} to {len(z)}; fits of the same rows "

@@ -10,6 +10,7 @@ from ranef.answers.contrasts import marginal_means as _marginal_means
 from ranef.answers.generalized.check import check as _check
 from ranef.answers.generalized.effects import effects as _effects
 from ranef.answers.generalized.evidence import log_marginal_likelihood as _log_marginal
+from ranef.answers.generalized.evidence import recorded_mass as _recorded_mass
 from ranef.answers.generalized.loo import loo as _loo
 from ranef.answers.generalized.plots import GeneralizedPlots
 from ranef.answers.generalized.predict import fitted as _fitted
@@ -79,6 +80,7 @@ class GeneralizedFit(GeneralizedPosterior, Fit):
     check = _check
     loo = _loo  # type: ignore[assignment]
     log_marginal_likelihood = _log_marginal
+    mass = _recorded_mass
     residuals = _not_yet("residuals")
     sensitivity = _not_yet("sensitivity")
     no_group_effect = _not_yet("no_group_effect")
@@ -142,6 +144,7 @@ def fit_generalized(
             "structure": sample.structure,
             "log_mass": sample.log_mass,
             "log_mass_error": sample.log_mass_error,
+            "log_mass_k": sample.log_mass_k,
             "seconds": time.perf_counter() - started,
             "seed": seed,
             "priors": model.prior_texts(),

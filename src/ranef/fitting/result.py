@@ -7,6 +7,7 @@ from ranef.answers.contrasts import marginal_means as _marginal_means
 from ranef.answers.effects import effects as _effects
 from ranef.answers.evidence.group_effect import no_group_effect as _no_group_effect
 from ranef.answers.evidence.marginal_likelihood import log_marginal_likelihood as _log_marginal
+from ranef.answers.evidence.marginal_likelihood import recorded_mass as _recorded_mass
 from ranef.answers.leave_one_out.loo import loo as _loo
 from ranef.answers.plots import FitPlots
 from ranef.answers.prediction.check import check as _check
@@ -51,6 +52,7 @@ class Fit(Posterior):
     sensitivity = _sensitivity
     loo = _loo
     log_marginal_likelihood = _log_marginal
+    mass = _recorded_mass
     no_group_effect = _no_group_effect
 
     @property

@@ -125,6 +125,9 @@ class PosteriorSample:
         Logarithm of the integral of likelihood and priors over all parameters, with improper
         densities as they stand (one for a flat coefficient), and its error (quadrature), or
         standard error (Monte Carlo), in nats; None for Gibbs.
+    log_mass_k
+        Tail index of the weights behind `log_mass`, the largest of several proposals'; None for
+        quadrature and Gibbs.
     log_marginal_likelihood
         In nats: `log_mass` where all priors are proper; else, and for Gibbs, None.
     surrogate_error
@@ -150,6 +153,7 @@ class PosteriorSample:
     points: Points | None = None
     log_mass: float | None = None
     log_mass_error: float | None = None
+    log_mass_k: float | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
     quadrature_error: float | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ranef.answers.evidence.marginal_likelihood import LogMarginalLikelihood
+from ranef.answers.evidence.marginal_likelihood import LogMarginalLikelihood, Mass
 from ranef.errors import RanefError
-from ranef.samplers.proposal_quality import LARGEST_K, pareto_k
+from ranef.samplers.proposal_quality import LARGEST_K
 
 if TYPE_CHECKING:
     from ranef.posterior.generalized_posterior import GeneralizedPosterior
 
-__all__ = ["log_marginal_likelihood"]
+__all__ = ["log_marginal_likelihood", "recorded_mass"]
 
 
 def log_marginal_likelihood(fit: GeneralizedPosterior) -> LogMarginalLikelihood:
@@ -28,18 +28,18 @@ def log_marginal_likelihood(fit: GeneralizedPosterior) -> LogMarginalLikelihood:
     RanefError
         If the proposals do not cover the posterior well enough for their weights to be averaged.
     """
-    attrs, stats = fit.draws.attrs, fit.draws["sample_stats"]
-    k = None
-    if "log_weight" in stats:
-        k = pareto_k(stats["log_weight"].to_numpy().ravel())
-    if k is None or k > LARGEST_K:
+    mass = recorded_mass(fit)
+    formula = fit.source.model.spec.formula.text
+    return LogMarginalLikelihood(mass.value, mass.error, mass.pareto_k, formula)
+
+
+def recorded_mass(fit: GeneralizedPosterior) -> Mass:
+    """What the sampler recorded, if its proposals' weights may be averaged."""
+    attrs = fit.draws.attrs
+    k = float(attrs["log_mass_k"])
+    if not k <= LARGEST_K:
         raise RanefError(
             "The proposals of this fit do not cover its posterior well enough for a marginal "
             "likelihood; fit with more draws, or state tighter priors."
         )
-    return LogMarginalLikelihood(
-        float(attrs["log_mass"]),
-        float(attrs["log_mass_error"]),
-        k,
-        fit.source.model.spec.formula.text,
-    )
+    return Mass(float(attrs["log_mass"]), float(attrs["log_mass_error"]), k)

@@ -20,7 +20,12 @@ from ranef.numerics.metropolis import START, run_chain
 from ranef.samplers.annealed.adapt import adapt
 from ranef.samplers.annealed.fit_proposal import MOVING, NARROW, WIDE, fit_proposal
 from ranef.samplers.annealed.particles import Particles, move
-from ranef.samplers.proposal_quality import GOOD_ACCEPTANCE, LEAST_ACCEPTANCE, proposal_quality
+from ranef.samplers.proposal_quality import (
+    GOOD_ACCEPTANCE,
+    LEAST_ACCEPTANCE,
+    pareto_k,
+    proposal_quality,
+)
 
 if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
@@ -213,9 +218,16 @@ def _complete(
         sample,
         log_mass=log_mass,
         log_mass_error=spread + (error or 0.0),
+        log_mass_k=max(_tail(c) for c in chains),
         log_marginal_likelihood=log_mass if landscape.proper else None,
         surrogate_error=error,
     )
+
+
+def _tail(chain: _Chain) -> float:
+    """Tail index of a chain's weights; infinite where there are too few to tell."""
+    k = pareto_k(chain.log_weight)
+    return np.inf if k is None else k
 
 
 def _log_mass(log_weight: Array) -> tuple[float, float]:
