@@ -124,10 +124,12 @@ def test_sds_that_only_the_default_prior_would_tell(change, message):
     assert fit.certificate.trusted
 
 
-@pytest.mark.parametrize("terms", ["(1|g) + (1|n)", "(x|g)", "(1|g) + (0 + x|g)"])
-def test_structures_that_are_not_drawn_yet_are_refused(terms):
-    with pytest.raises(rf.FormulaError, match="so far"):
-        rf.fit(f"y ~ x + {terms}", COUNTS, family="poisson")
+def test_structures_that_are_not_drawn_yet_are_refused():
+    with pytest.raises(rf.FormulaError, match=r"write \(x\|\|g\) for \(x\|g\)"):
+        rf.fit("y ~ x + (x|g)", COUNTS, family="poisson")
+    many = COUNTS.assign(h=np.arange(N), k=np.arange(N) // 2 + 1, m=np.arange(N) % 201)
+    with pytest.raises(rf.FormulaError, match="up to 300"):
+        rf.fit("y ~ x + (1|h) + (1|k) + (1|m) + (1|g)", many, family="poisson")
 
 
 def test_prior_of_a_coefficient_pulls_it():
@@ -157,12 +159,14 @@ def test_marginal_likelihood_is_that_of_brute_quadrature():
             log_f = sum(y * eta - np.exp(eta) for y in pair) - 0.5 * b**2
             total *= np.exp(log_f).sum() * (b[1] - b[0]) / np.sqrt(2 * np.pi)
             total /= np.prod([float(np.prod(np.arange(1, y + 1))) for y in pair])
-        prior = stats.norm(0.5, 1).pdf(intercept) * 2 * stats.t(3).pdf(sd) * sd
-        return total * prior
+        return total
 
     # The trapezoid rule, for an integrand that falls off at all ends.
-    intercepts, logs = np.linspace(-4, 4, 161), np.linspace(-14, 4, 181)
-    total = sum(likelihood(i, s) for i in intercepts for s in logs)
+    intercepts, logs = np.linspace(-4, 4, 81), np.linspace(-12, 4, 81)
+    first = stats.norm(0.5, 1).pdf(intercepts)
+    second = 2 * stats.t(3).pdf(np.exp(logs)) * np.exp(logs)
+    each = np.array([[likelihood(i, s) for s in logs] for i in intercepts])
+    total = first @ each @ second
     truth = np.log(total * (intercepts[1] - intercepts[0]) * (logs[1] - logs[0]))
     ours = fit.log_marginal_likelihood()
     assert abs(float(ours) - truth) < 4.5 * ours.error < 0.05
@@ -215,7 +219,7 @@ def test_marginal_means_integrate_over_groups():
     drawn = fit.posterior_draws
     z = np.random.default_rng(1).standard_normal((2000, 400))
     for j, x in enumerate(new.x):
-        eta = (drawn.beta @ [1.0, x])[:, None] + drawn.sd[:, None] * z
+        eta = (drawn.beta @ [1.0, x])[:, None] + drawn.sds * z
         p = 1 / (1 + np.exp(-eta))
         error = p.mean(axis=1).std() / np.sqrt(2000) + p.std() / np.sqrt(z.size)
         assert abs(p.mean() - ours.mean[j]) < 5 * error
@@ -247,6 +251,73 @@ def test_leaving_rows_out_is_fitting_without_them():
         assert abs(elpd[row] - np.log(density.mean())) < 4 * error + 0.02
     # Densities with the row seen would be larger.
     assert fit.loo().p > 5
+
+
+@cache
+def crossed_fit():
+    rng = np.random.default_rng(12)
+    data = COUNTS.assign(h=np.tile(np.arange(10), 20), s=rng.integers(0, 2, N))
+    data["block"] = data.g // 4
+    data["y"] = rng.poisson(np.exp(0.4 + 0.5 * rng.standard_normal(10)[data.h] + 0.3 * data.x))
+    fit = rf.fit(
+        "y ~ x + (1|g) + (1|h)", data, family="poisson", draws=2000, seed=4, progress=False
+    )
+    return fit, data
+
+
+def test_answers_of_crossed_factors(tmp_path):
+    fit, data = crossed_fit()
+    assert fit.certificate.trusted
+    effects = fit.effects(threshold=0, highest=True)
+    assert effects.index.names == ["effect", "level"]
+    assert effects.loc["1|h", "P(highest)"].sum() == pytest.approx(1)
+    assert len(fit.effects("1|h")) == 10
+    assert len(fit.effects(compare=("1", "2"))) == 2
+    draws = fit.posterior_draws
+    eta = fit.predict(kind="linear", draws=True).draws
+    z = draws.z * draws.sds[:, 1:]
+    # Rows of one group, but for the effects of the other factor and the covariate.
+    first, second = 0, 1
+    gap = eta[:, first] - eta[:, second]
+    known = draws.beta[:, 1] * (data.x[0] - data.x[1]) + z[:, 0] - z[:, 1]
+    np.testing.assert_allclose(gap, known, atol=1e-9)
+    new = pd.DataFrame({"x": [0.0], "g": ["new"], "h": [3]})
+    assert fit.predict(new, groups="new").sd[0] > 0
+    marginal = fit.predict(new, groups="marginal").mean[0]
+    expected = np.exp(draws.beta[:, 0] + (draws.sds**2).sum(axis=1) / 2).mean()
+    assert marginal == pytest.approx(expected, rel=1e-4)
+    assert len(fit.loo().elpd_i) == N
+    with pytest.raises(rf.DataError, match="leave out rows, or levels of 'g'"):
+        fit.loo("h")
+    shares = fit.variance_shares()
+    assert list(shares.index) == ["1|g", "1|h", "R2 marginal", "R2 conditional"]
+    assert 0.02 < fit.check(groups="new").p_values[0] < 0.98
+    path = tmp_path / "fit.nc"
+    fit.save(path)
+    pd.testing.assert_frame_equal(rf.load(path).effects(), fit.effects())
+
+
+def test_crossed_rows_left_out_are_fits_without_them():
+    fit, data = crossed_fit()
+    elpd = fit.loo().elpd_i.to_numpy()
+    for row in (3, int(data.y.argmax())):
+        rest = data.drop(index=row)
+        other = rf.fit(
+            "y ~ x + (1|g) + (1|h)", rest, family="poisson", draws=2000, seed=9, progress=False
+        )
+        eta = other.predict(data.loc[[row]], "linear", draws=True).draws[:, 0]
+        density = stats.poisson(np.exp(eta)).pmf(data.y[row])
+        error = density.std() / np.sqrt(1000) / density.mean()
+        assert abs(elpd[row] - np.log(density.mean())) < 4 * error + 0.02
+
+
+@pytest.mark.parametrize("terms", ["(1|block/g)", "(x||h)"])
+def test_nested_and_independent_slopes(terms):
+    _, data = crossed_fit()
+    fit = rf.fit(f"s ~ x + {terms}", data, family="bernoulli", draws=1000, seed=2, progress=False)
+    assert fit.certificate.trusted
+    # Nothing depends on groups here.
+    assert (fit.summary()["mean"].filter(like="_sigma") < 0.8).all()
 
 
 def test_comparisons_and_bayes_factors():

@@ -71,11 +71,19 @@ def owls():
     return formula, data, "negativebinomial"
 
 
+def salamander():
+    data = pd.read_csv(HERE / "salamander.csv")
+    for cross in ("R/W", "W/R", "W/W"):
+        data[cross.replace("/", "")] = 1.0 * (data.Cross == cross)
+    return "Mate ~ RW + WR + WW + (1|Male) + (1|Female)", data, "bernoulli"
+
+
 CASES = {f.__name__: f for f in (cbpp, seeds, contraception, epil, epil_nb, owls, toenail)}
+CROSSED = {"salamander": salamander}
 
 
 def test_every_reference_has_a_case():
-    assert set(CASES) == set(REFERENCE)
+    assert {*CASES, *CROSSED} == set(REFERENCE)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -108,3 +116,23 @@ def test_reference(name):
     # Errors of both: the reference's draws are autocorrelated, ours thinned for moments.
     assert np.abs(gap / sd).max() < 4.5 * (1 / np.sqrt(1000) + 1 / np.sqrt(reference["draws"] / 3))
     assert np.abs(effects["sd"].to_numpy()[: len(sd)] / sd - 1).max() < 0.15
+
+
+def test_crossed_reference():
+    formula, data, family = salamander()
+    names = ["Intercept", "RW", "WR", "WW"]
+    priors = dict.fromkeys(names, "norm(0, 2.5)")
+    fit = rf.fit(formula, data, family=family, priors=priors, seed=3, progress=False)
+    assert fit.certificate.trusted
+    reference, drawn = REFERENCE["salamander"], fit.posterior_draws
+    ours = np.column_stack([drawn.beta, drawn.theta])  # log SDs
+    for j, x in enumerate(ours.T):
+        x = x.reshape(4, -1)
+        error = np.hypot(reference["mcse"][j], array_stats.mcse(x, chain_axis=0, draw_axis=1))
+        assert abs(x.mean() - reference["mean"][j]) < 4.5 * error, j
+        assert abs(x.std() / reference["sd"][j] - 1) < 4.5 * 1.5 / np.sqrt(reference["ess"][j])
+        assert array_stats.ess(x, chain_axis=0, draw_axis=1) > 2000
+    # The comparison sees a mean that is off by a fifth of an SD.
+    assert abs(ours[:, 0].mean() + 0.2 * ours[:, 0].std() - reference["mean"][0]) > 4.5 * np.hypot(
+        reference["mcse"][0], ours[:, 0].std() / np.sqrt(3000)
+    )

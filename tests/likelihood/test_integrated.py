@@ -82,6 +82,67 @@ def test_gradient(name, link):
         assert slope[0, j] == pytest.approx(rise[0] / 2e-4, abs=1e-5)
 
 
+def crossed(name):
+    """A small crossed model with a slope of its own, and its rows."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.repeat(range(4), 5), "h": np.tile(range(3), 7)[:20]})
+    frame["x"], frame["y"] = rng.standard_normal(20), rng.integers(0, 2, 20)
+    formula = "y ~ x + (1|g) + (1|h) + (0 + x|h)"
+    # Of a t prior the curvature is only what is positive definite of it.
+    priors = {"Intercept": "norm(0, 2.5)"}
+    return build_generalized(formula, frame, find_family(name), priors)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "poisson", "negativebinomial"])
+def test_kept_effects(name):
+    model, rows = crossed(name)
+    family, target = model.response, first_guess(model)
+    k, d = model.rows.linear, model.parameters.size
+    assert k == 2 + 3 + 3
+    v = np.concatenate([0.5 * np.random.default_rng(1).standard_normal(k), np.full(d, 0.3)])
+    v[k + 1] = -0.4
+    beta, theta = (a[0] for a in target.split(v[None]))
+    sds, own = np.exp(theta[:3]), tuple(np.exp(theta[3:])[:, None])
+    x = rows.slopes[:, 0]
+    eta = rows.X @ beta + sds[1] * v[2:5][rows.codes[1]] + sds[2] * v[5:8][rows.codes[1]] * x
+    n = np.ones((20, 1))
+    total = 0.0
+    for g in range(4):
+        at = np.flatnonzero(rows.codes[0] == g)
+        y = rows.y[at, None]
+        rest = np.sum(family.log_rests(y, own) + family.constants(y, n[at]) + 0 * y)
+
+        def f(u, at=at, y=y, rest=rest):
+            inner = family.log_density((eta[at] + sds[0] * u)[:, None], y, n[at], own)
+            return np.exp(inner.sum() + rest) * stats.norm.pdf(u)
+
+        total += np.log(integrate.quad(f, -12, 12, epsabs=1e-30, epsrel=1e-11)[0])
+    prior = target._log_prior(v[None])[0]
+    assert target.log_density(v[None])[0] - prior == pytest.approx(total, abs=1e-7)
+    without = model.coefficients.log_density(beta[None])[0] + model.parameters.log_prior(
+        theta[None]
+    )
+    scale = np.linalg.slogdet(model.rows.T)[1]
+    assert prior == pytest.approx(without[0] + scale + stats.norm.logpdf(v[2:k]).sum())
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "poisson", "negativebinomial"])
+def test_gradient_and_curvature_with_kept_effects(name):
+    model, _ = crossed(name)
+    target, k = first_guess(model), model.rows.linear
+    v = 0.4 * np.random.default_rng(2).standard_normal((1, k + model.parameters.size))
+    _, slope = target.gradient(v)
+    curvature = target.curvature(v[0])
+    for j in range(v.shape[1]):
+        step = np.zeros_like(v)
+        step[0, j] = 1e-4
+        rise = target.log_density(v + step) - target.log_density(v - step)
+        assert slope[0, j] == pytest.approx(rise[0] / 2e-4, abs=1e-5)
+        if j < k:
+            bend = target.gradient(v + step)[1] - target.gradient(v - step)[1]
+            np.testing.assert_allclose(curvature[:, j], -bend[0, :k] / 2e-4, atol=1e-3)
+
+
 def test_merged_rows_change_nothing():
     rng = np.random.default_rng(2)
     frame = pd.DataFrame({"g": rng.integers(0, 4, 300), "x": rng.integers(0, 2, 300)})

@@ -1,12 +1,13 @@
 """Rows with equal predictors merged into one, sorted by group: what other families need of data.
 
 A Bernoulli row depends on its predictors alone, so that a designed experiment's many rows cost what
-its few cells cost (mathematics.md, section 10).
+its few cells cost (mathematics.md, 4.8).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +19,34 @@ if TYPE_CHECKING:
     from ranef.common.array_types import Array, IntArray
     from ranef.formula.rows import Rows
 
-__all__ = ["MergedRows", "merge_rows"]
+__all__ = ["KeptEffects", "MergedRows", "merge_rows"]
+
+
+@dataclass(frozen=True)
+class KeptEffects:
+    """A column whose effects stand among the coefficients.
+
+    Attributes
+    ----------
+    place
+        Position among `DesignSpec.effect_columns`.
+    levels
+        Number of its effects.
+    codes
+        Level of each merged row, shape (R,).
+    column
+        What multiplies them, shape (R,).
+    """
+
+    place: int
+    levels: int
+    codes: IntArray
+    column: Array
 
 
 @dataclass(frozen=True)
 class MergedRows:
-    """R merged rows of N, sorted by the level of the grouping factor.
+    """R merged rows of N, sorted by the level of the factor whose effects are integrated out.
 
     Attributes
     ----------
@@ -38,12 +61,16 @@ class MergedRows:
         as they came, shape (R, p).
     T
         From internal to the user's coefficients, beta = T beta~, shape (p, p).
+    place
+        Position among `DesignSpec.effect_columns` of the one whose effects are integrated out.
     Z
-        The factor's columns, shape (R, q).
+        What multiplies these effects, shape (R, 1).
     codes
-        Level of each merged row, shape (R,), ascending.
+        Their level in each merged row, shape (R,), ascending.
     first
         Position of each level's first row, shape (G,). Every level has one.
+    kept
+        The others.
     """
 
     N: int
@@ -52,22 +79,46 @@ class MergedRows:
     offset: Array
     X: Array
     T: Array
+    place: int
     Z: Array
     codes: IntArray
     first: IntArray
-
-    def internal(self, beta: Array) -> Array:
-        """Coefficients (n, p) of the user's coordinates in internal ones."""
-        return np.asarray(np.linalg.solve(self.T, beta.T).T) if len(self.T) else beta
+    kept: tuple[KeptEffects, ...] = ()
 
     @property
     def constant_effect(self) -> bool:
         """Whether an effect adds the same to all rows of its group."""
         return bool(np.all(self.Z == 1.0))
 
+    @property
+    def linear(self) -> int:
+        """Number of coefficients and kept effects together."""
+        return int(self.X.shape[1]) + sum(kept.levels for kept in self.kept)
+
+    @cached_property
+    def design(self) -> Array:
+        """Columns of coefficients and of kept effects, shape (R, linear)."""
+        blocks = [self.X]
+        for kept in self.kept:
+            block = np.zeros((len(self.codes), kept.levels))
+            block[np.arange(len(block)), kept.codes] = kept.column
+            blocks.append(block)
+        return np.hstack(blocks)
+
+    @cached_property
+    def places_of_kept(self) -> IntArray:
+        """Place of each kept effect's column, in their order."""
+        return np.concatenate(
+            [np.zeros(0, dtype=np.intp), *(np.full(k.levels, k.place) for k in self.kept)]
+        )
+
+    def internal(self, beta: Array) -> Array:
+        """Coefficients (n, p) of the user's coordinates in internal ones."""
+        return np.asarray(np.linalg.solve(self.T, beta.T).T) if len(self.T) else beta
+
 
 def merge_rows(rows: Rows, trials: Array | None, *, sums: bool) -> MergedRows:
-    """Merge rows of a model with one grouping factor.
+    """Merge rows of a model whose effects are independent of each other.
 
     Parameters
     ----------
@@ -82,38 +133,48 @@ def merge_rows(rows: Rows, trials: Array | None, *, sums: bool) -> MergedRows:
     Returns
     -------
     MergedRows
+        Sorted by the factor with most levels.
 
     Raises
     ------
     DataError
         If fixed-effect columns are combinations of others.
     """
-    N = len(rows.y)
+    N, effects = len(rows.y), rows.spec.effect_columns
     X, T = _internal(rows)
-    block = [c for group in rows.spec.groups for c in group.columns]
-    Z = np.column_stack([np.ones(N), rows.slopes])[:, block]
+    columns = np.column_stack([np.ones(N), rows.slopes])
+    levels = [len(rows.spec.factors[g.factor].levels) for g in effects]
+    main = int(np.argmax(levels))
+    Z = [columns[:, e.column] for e in effects]
+    codes = [rows.codes[e.factor] for e in effects]
     offset = np.zeros(N) if rows.offset is None else rows.offset
-    keys = [rows.codes[0], *rows.X.T, *Z.T, offset, *([] if sums else [rows.y])]
+    keys = [codes[main], *codes, *rows.X.T, *Z, offset, *([] if sums else [rows.y])]
     order = np.lexsort(keys[::-1])
     fresh = np.zeros(N, dtype=bool)
     fresh[0] = True
     for key in keys:
         fresh[1:] |= key[order][1:] != key[order][:-1]
     start = np.flatnonzero(fresh)
-    kept = order[start]
+    at = order[start]
     n = np.ones(N) if trials is None else trials
-    y = np.add.reduceat(rows.y[order], start) if sums else rows.y[kept]
-    codes = rows.codes[0][kept]
+    y = np.add.reduceat(rows.y[order], start) if sums else rows.y[at]
+    own = codes[main][at]
     return MergedRows(
         N=N,
         y=y[:, None],
         n=np.add.reduceat(n[order], start)[:, None],
-        offset=offset[kept][:, None],
-        X=X[kept],
+        offset=offset[at][:, None],
+        X=X[at],
         T=T,
-        Z=Z[kept],
-        codes=codes,
-        first=np.flatnonzero(np.diff(codes, prepend=-1)),
+        place=main,
+        Z=Z[main][at][:, None],
+        codes=own,
+        first=np.flatnonzero(np.diff(own, prepend=-1)),
+        kept=tuple(
+            KeptEffects(j, levels[j], codes[j][at], Z[j][at])
+            for j in range(len(effects))
+            if j != main
+        ),
     )
 
 

@@ -104,8 +104,8 @@ def fit(
     family
         What the response is: `"gaussian"`, `"bernoulli"` (zeros and ones, truth values, or two
         levels of text, the second the success), `"binomial"` (with `trials`), `"poisson"`,
-        `"negativebinomial"` (`alpha`, variance mu + mu^2 / alpha). All but the first take one group
-        term with one column, `(1|g)`.
+        `"negativebinomial"` (`alpha`, variance mu + mu^2 / alpha). All but the first take effects
+        that are independent of each other: `(1|g)`, `(1|g) + (1|h)`, `(1|a/b)`, `(x||g)`.
     link
         `"logit"`, `"probit"` or `"cloglog"` of proportions, `"log"` of counts; the first by
         default.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ranef.formula.parse import Formula
 
-__all__ = ["ColumnType", "DesignSpec", "column_type", "intercept_spec"]
+__all__ = ["ColumnType", "DesignSpec", "EffectColumn", "column_type", "intercept_spec"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,39 @@ class DesignSpec:
     fixed_names: tuple[str, ...] = ()
     group_names: tuple[str, ...] = ()
     offset_names: tuple[str, ...] = ()
+
+    @property
+    def effect_columns(self) -> tuple[EffectColumn, ...]:
+        """Every column of every group term, in order."""
+        used = [0] * len(self.factors)
+        out = []
+        for group in self.groups:
+            for name, column in zip(group.names, group.columns, strict=True):
+                out.append(EffectColumn(name, group.factor, column, used[group.factor]))
+                used[group.factor] += 1
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class EffectColumn:
+    """One column that varies by one factor.
+
+    Attributes
+    ----------
+    name
+        Of its effects: `1|g`, `x|g`.
+    factor
+        Position of the factor.
+    column
+        Position among the constant and the columns that vary by group.
+    place
+        Position among the factor's own columns.
+    """
+
+    name: str
+    factor: int
+    column: int
+    place: int
 
 
 def column_type(values: pd.Series[Any]) -> ColumnType:

@@ -66,6 +66,14 @@ class CoefficientPriors:
         pull = np.where(heavy, (df + 1) * z / (df + z * z), z)
         return np.asarray(-(pull / self.sd) @ self.rows)
 
+    def precision(self, beta: Array) -> Array:
+        """What stands for the negative Hessian at one beta (p,), positive definite, (p, p)."""
+        z = (self.rows @ beta - self.mean) / self.sd
+        heavy = np.isfinite(self.df)
+        df = np.where(heavy, self.df, 1.0)
+        bend = np.where(heavy, (df + 1) / (df + z * z), 1.0) / self.sd**2
+        return np.asarray((self.rows.T * bend) @ self.rows)
+
     def draw(self, rng: np.random.Generator, n: int) -> Array:
         """Coefficients (n, p) from the prior."""
         z = rng.standard_normal((n, len(self.mean)))

@@ -32,9 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["GeneralizedModel", "build_generalized"]
 
 
+# Effects beside those of the largest term, which are drawn with the coefficients.
+_MOST_KEPT = 300
+
+
 @dataclass(frozen=True)
 class GeneralizedModel:
-    """A mixed model with effects of one factor: the mean of y is a function of X beta + Z b.
+    """A mixed model of independent effects: the mean of y is a function of X beta + Z b.
 
     Attributes
     ----------
@@ -130,17 +134,7 @@ def build_generalized(
     rows = evaluate(parsed, frame, aliased=aliased, trials=counted.trials, counted=True)
     spec = rows.spec
     check_names(spec, family.dispersions)
-    if len(spec.factors) > 1 or any(len(group.columns) > 1 for group in spec.groups[:1]):
-        raise FormulaError(
-            f"Formula {formula!r}: with family={family.name!r} one group term with one column "
-            "is drawn so far, such as (1|g) or (0 + x|g).",
-            text=formula,
-        )
-    if len(spec.groups) > 1:
-        raise FormulaError(
-            f"Formula {formula!r}: with family={family.name!r} one group term is drawn so far.",
-            text=formula,
-        )
+    _check_structure(formula, family, spec)
     family.check(parsed.response_name, rows.y, rows.trials)
     merged = merge_rows(rows, rows.trials, sums=family.merges)
     offset = np.zeros(len(rows.y)) if rows.offset is None else rows.offset
@@ -154,10 +148,12 @@ def build_generalized(
         raise PriorError(
             f"Shares of a total variance need a residual SD, which family={family.name!r} lacks."
         )
-    terms, at = [], 0
+    widths = [0] * len(spec.factors)
+    terms = []
     for group in spec.groups:
-        terms.append(stated.term(group, tuple(range(at, at + len(group.columns)))))
-        at += len(group.columns)
+        begin, width = widths[group.factor], len(group.columns)
+        terms.append(stated.term(group, tuple(range(begin, begin + width))))
+        widths[group.factor] += width
     for term in terms:
         for name, scale in zip(term.names, term.scales, strict=False):
             if scale.power is not None:
@@ -174,13 +170,33 @@ def build_generalized(
         spec=spec,
         response=family,
         rows=merged,
-        parameters=ParameterVector(tuple(terms), Generalized(family, scales), (at,)),
+        parameters=ParameterVector(tuple(terms), Generalized(family, scales), tuple(widths)),
         coefficients=assign_coefficient_priors(stated.by_name, spec.fixed.names, rows.X, location),
         constant=float(family.constants(rows.y, n).sum()),
         location=location,
         success=counted.success,
     )
     return model, rows
+
+
+def _check_structure(formula: str, family: ResponseFamily, spec: DesignSpec) -> None:
+    """Refuse group terms that are not drawn yet."""
+    for group in spec.groups:
+        if group.correlated and len(group.columns) > 1:
+            raise FormulaError(
+                f"Formula {formula!r}: with family={family.name!r} effects are drawn that are "
+                f"independent of each other so far; write ({group.label.replace('|', '||')}) for "
+                f"({group.label}).",
+                text=formula,
+            )
+    levels = sorted(len(spec.factors[column.factor].levels) for column in spec.effect_columns)
+    if sum(levels[:-1]) > _MOST_KEPT:
+        raise FormulaError(
+            f"Formula {formula!r}: beside the factor with most levels there are "
+            f"{sum(levels[:-1])} effects, and with family={family.name!r} up to {_MOST_KEPT} are "
+            "drawn so far.",
+            text=formula,
+        )
 
 
 def _check_identified(
@@ -190,8 +206,10 @@ def _check_identified(
     priors: Mapping[str, Any] | None,
 ) -> None:
     """Refuse an SD of group effects that only its default prior would tell."""
-    (factor,), (group,) = spec.factors, spec.groups
-    (name,) = group.names
+    if len(spec.effect_columns) > 1:
+        return
+    (factor,), (column,) = spec.factors, spec.effect_columns
+    name = column.name
     if priors and any(canonical_label(str(k)) == canonical_label(name) for k in priors):
         return
     why = ""

@@ -11,6 +11,7 @@ import numpy as np
 from ranef.common import budget
 from ranef.likelihood.integrated.posterior import first_guess
 from ranef.posterior.draws import read_coefficients, read_vectors
+from ranef.posterior.tree import UNCONSTRAINED
 from ranef.samplers.group_effects import sample_group_effects
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class GeneralizedDraws:
         Coefficients in the user's coordinates, shape (n, p).
     theta
         Parameter vectors, shape (n, d).
+    z
+        Kept effects in units of their SD, shape (n, k).
     chains
         Number of chains.
     """
@@ -46,16 +49,17 @@ class GeneralizedDraws:
     model: GeneralizedModel
     beta: Array
     theta: Array
+    z: Array
     chains: int
 
     def take(self, index: IntArray) -> GeneralizedDraws:
         """Keep the draws of `index`, as one chain."""
-        return GeneralizedDraws(self.model, self.beta[index], self.theta[index], 1)
+        return GeneralizedDraws(self.model, self.beta[index], self.theta[index], self.z[index], 1)
 
     @property
-    def sd(self) -> Array:
-        """SD of the group effects, shape (n,)."""
-        return np.asarray(np.exp(self.theta[:, 0]))
+    def sds(self) -> Array:
+        """SD of the effects of each column, shape (n, columns)."""
+        return np.asarray(np.exp(self.theta[:, : self.model.parameters.ratios]))
 
     @property
     def own(self) -> Own:
@@ -65,7 +69,7 @@ class GeneralizedDraws:
     @property
     def vectors(self) -> Array:
         """Internal coefficients and parameter vectors, shape (n, p + d)."""
-        return np.column_stack([self.model.rows.internal(self.beta), self.theta])
+        return np.column_stack([self.model.rows.internal(self.beta), self.z, self.theta])
 
     @cached_property
     def target(self) -> IntegratedPosterior:
@@ -74,9 +78,15 @@ class GeneralizedDraws:
         some = v[budget.evenly(len(v), min(len(v), _POINTS))]
         return first_guess(self.model).refined(some, _TOLERANCE)
 
-    def effects(self, rng: np.random.Generator) -> Array:
-        """Draw every group's effect beside each draw, shape (n, G)."""
-        return sample_group_effects(self.target, self.vectors, rng)
+    def effects(self, rng: np.random.Generator) -> list[Array]:
+        """Every group's effect beside each draw, kept or drawn now, (n, levels) for each column."""
+        rows, sds, at = self.model.rows, self.sds, 0
+        out = [np.empty(0)] * len(self.model.spec.effect_columns)
+        for kept in rows.kept:
+            out[kept.place] = self.z[:, at : at + kept.levels] * sds[:, kept.place, None]
+            at += kept.levels
+        out[rows.place] = sample_group_effects(self.target, self.vectors, rng)
+        return out
 
 
 def generalized_draws(tree: xr.DataTree, model: GeneralizedModel) -> GeneralizedDraws:
@@ -93,9 +103,11 @@ def generalized_draws(tree: xr.DataTree, model: GeneralizedModel) -> Generalized
     -------
     GeneralizedDraws
     """
+    z = tree[UNCONSTRAINED]["z"].transpose("chain", "draw", ...).to_numpy()
     return GeneralizedDraws(
         model,
         read_coefficients(tree, model),
         read_vectors(tree, model),
+        z.reshape(z.shape[0] * z.shape[1], z.shape[2]),
         tree["posterior"].sizes["chain"],
     )

@@ -119,8 +119,8 @@ def to_tree(
             "posterior": _dataset(posterior, dims, coords, ("chain", "draw")),
             "sample_stats": _dataset(stats, {}, coords, ("chain", "draw")),
             UNCONSTRAINED: _dataset(
-                {"theta": sample.theta},
-                {"theta": ["theta_dim"]},
+                {"theta": sample.theta, **({} if sample.kept is None else {"z": sample.kept})},
+                {"theta": ["theta_dim"], "z": ["z_dim"]},
                 {},
                 ("chain", "draw"),
             ),

@@ -54,16 +54,16 @@ class Following:
         root[:, own, own] = np.exp(root[:, own, own])
         return mean, root
 
-    def inside(self, c: Array, s: Array) -> tuple[Array, Array]:
-        """Coefficients (n, p) of c (n, p), and the log determinant of the map (n,)."""
-        mean, root = self.at(s)
+    def inside(self, c: Array, t: Array) -> tuple[Array, Array]:
+        """Coefficients (n, p) of c (n, p) at t (n, d), and the log determinant of the map (n,)."""
+        mean, root = self.at(t[:, 0])
         own = np.arange(root.shape[1])
         log_det = np.log(root[:, own, own]).sum(axis=1)
         return mean + np.einsum("nij,nj->ni", root, c), log_det
 
-    def outside(self, beta: Array, s: Array) -> Array:
+    def outside(self, beta: Array, t: Array) -> Array:
         """The inverse of `inside`."""
-        mean, root = self.at(s)
+        mean, root = self.at(t[:, 0])
         return np.asarray(np.linalg.solve(root, (beta - mean)[:, :, None])[:, :, 0])
 
 

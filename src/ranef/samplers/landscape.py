@@ -22,6 +22,11 @@ class Landscape(Protocol):
         ...
 
     @property
+    def free(self) -> int:
+        """How many coordinates, the last ones, are nearly standard normal beside all others."""
+        ...
+
+    @property
     def error(self) -> float | None:
         """Largest error of an interpolated log likelihood, in nats; None where it is none."""
         ...

@@ -133,6 +133,9 @@ class PosteriorSample:
     surrogate_error
         Largest error of an interpolated log likelihood at fresh points, in nats; None where the
         likelihood itself was evaluated.
+    kept
+        Group effects that were drawn with the coefficients, in units of their SD, shape (chains,
+        draws, k); None where effects are integrated out.
     quadrature_error
         Largest error of log likelihoods that are integrated numerically, at draws, in nats; None
         where effects integrate out in closed form.
@@ -156,6 +159,7 @@ class PosteriorSample:
     log_mass_k: float | None = None
     log_marginal_likelihood: float | None = None
     surrogate_error: float | None = None
+    kept: Array | None = None
     quadrature_error: float | None = None
     memory: float | None = None
 

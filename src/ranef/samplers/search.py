@@ -68,6 +68,11 @@ class GaussianLandscape:
         return np.asarray(there + self.tails.log_jacobian(y))
 
     @property
+    def free(self) -> int:
+        """None: all coordinates depend on each other."""
+        return 0
+
+    @property
     def narrow(self) -> bool:
         """Whether proposals should not leave an interpolation's box, where each point is dear."""
         return self.error is not None

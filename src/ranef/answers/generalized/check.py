@@ -38,8 +38,10 @@ def check(
     ----------
     statistics
         Names out of `"mean"`, `"sd"`, `"min"`, `"max"`, `"zeros"` (share of zeros),
-        `"between_sd"` (SD of the group means), `"within_sd"`, `"icc"`; or functions by name, each
-        from the response, shape (N,), to a number. Default: mean, sd, zeros, max, between_sd.
+        `"between_sd"` (SD of the group means), `"within_sd"`, `"icc"`, with several factors
+        `"between_sd[g]"` and so on; or functions by name, each
+        from the response, shape (N,), to a number. Default: mean, sd, zeros, max, and
+        between_sd with one factor.
     groups
         `"conditional"`: the same groups measured again. `"new"`: other groups.
     replications
@@ -63,17 +65,18 @@ def check(
     source, drawn = fit.source, fit.posterior_draws
     rows, trials = design_of(source, None, "conditional", trials=True)
     if groups == "new":
-        (levels,) = (f.levels for f in source.model.spec.factors)
-        rows = replace(rows, codes=(rows.codes[0] + len(levels),), new_levels=(levels,))
+        levels = tuple(f.levels for f in source.model.spec.factors)
+        codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
+        rows = replace(rows, codes=codes, new_levels=levels)
     count = min(whole_number("replications", replications), len(drawn.beta))
     effects, rest = split_stream(rng, 2)
     some = drawn.take(budget.evenly(len(drawn.beta), count))
     row_draws = draw_rows(some, rows, groups, effects)  # type: ignore[arg-type]
     own = tuple(values[:, None] for values in row_draws.drawn.own)
     replicated = source.model.response.draw(row_draws.eta, trials, own, rest)
-    several = len(source.model.spec.factors[0].levels) > 1
-    default = _DEFAULT if several else _DEFAULT[:-1]
-    chosen = statistics_of(default if statistics is None else statistics, source.rows)
+    chosen = statistics_of(
+        _DEFAULT if statistics is None else statistics, source.rows, skip=statistics is None
+    )
     y = source.rows.y
     return PredictiveCheck(
         names=tuple(chosen),

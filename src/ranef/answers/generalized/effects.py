@@ -64,44 +64,56 @@ def effects(
         return table
     (low, high), rng = check_prob(prob), fit.stream(seed)
     above = 0.0 if threshold is None else number("threshold", threshold)
-    drawn = fit.posterior_draws
+    drawn, columns = fit.posterior_draws, fit.source.model.spec.effect_columns
     use = budget.JOINT_EFFECTS.draws(len(drawn.beta), numbers=len(table))
-    b = drawn.take(use).effects(rng)
+    every = drawn.take(use).effects(rng)
+    named = {column.name: b for column, b in zip(columns, every, strict=True)}
+    wanted = {n: b for n, b in named.items() if name in (None, n)}
     if compare is not None:
-        return _compared(fit, b, compare, above, prob)
+        return _compared(fit, wanted, compare, above, prob)
+    b = np.hstack(list(wanted.values()))
     table[percent(low)], table[percent(high)] = np.quantile(b, [low, high], axis=0)
     if threshold is not None:
         table[f"P(> {above:g})"] = (b > above).mean(axis=0)
     if flag("highest", highest):
-        best = np.bincount(b.argmax(axis=1), minlength=b.shape[1])
-        table["P(highest)"] = best / len(b)
+        best = [
+            np.bincount(b.argmax(axis=1), minlength=b.shape[1]) / len(b) for b in wanted.values()
+        ]
+        table["P(highest)"] = np.concatenate(best)
     return table
 
 
 def _compared(
-    fit: GeneralizedPosterior, b: Array, pair: object, above: float, prob: float
+    fit: GeneralizedPosterior, named: dict[str, Array], pair: object, above: float, prob: float
 ) -> pd.DataFrame:
-    """Tabulate the difference of two levels."""
+    """Tabulate the difference of two levels, one row for each effect that has both."""
     import pandas as pd
 
-    model = fit.source.model
+    model, rows = fit.source.model, {}
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise DataError(
             f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
         )
-    levels, wanted = model.spec.factors[0].levels, list(level_names(pair))
+    wanted = list(level_names(pair))
     if wanted[0] == wanted[1]:
         raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
-    for level in wanted:
-        if level not in levels:
-            raise DataError(
-                f"compare names {level!r}, no level of {model.spec.factors[0].name!r}. "
-                f"{nearest(level, levels)}"
-            )
-    first, second = (b[:, levels.index(level)] for level in wanted)
-    (name,) = model.parameters.terms[0].names
-    row = describe(first - second, prob) | {
-        f"P(> {above:g})": float(np.mean(first - second > above))
-    }
-    label = f"{name}[{wanted[0]}] - {name}[{wanted[1]}]"
-    return pd.DataFrame([row], index=pd.Index([label], name="difference"))
+    known: list[str] = []
+    for column in model.spec.effect_columns:
+        name, levels = column.name, model.spec.factors[column.factor].levels
+        known += levels if name in named else []
+        if name not in named or any(level not in levels for level in wanted):
+            continue
+        first, second = (named[name][:, levels.index(level)] for level in wanted)
+        gap = first - second
+        rows[f"{name}[{wanted[0]}] - {name}[{wanted[1]}]"] = describe(gap, prob) | {
+            f"P(> {above:g})": float(np.mean(gap > above))
+        }
+    if not rows:
+        missing = next((level for level in wanted if level not in known), wanted[0])
+        raise DataError(
+            f"compare names {missing!r}, and no grouping factor has both levels. "
+            f"{nearest(missing, known)}"
+        )
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "difference"
+    return table

@@ -105,16 +105,21 @@ def draw_rows(
         For effects of known groups and of new ones.
     """
     known, fresh = split_stream(rng, 2)
-    levels = len(drawn.model.rows.first)
-    use = budget.PREDICTED_EFFECTS.draws(len(drawn.beta), numbers=max(len(rows), levels))
+    model = drawn.model
+    levels = [len(model.spec.factors[t.factor].levels) for t in model.spec.effect_columns]
+    use = budget.PREDICTED_EFFECTS.draws(len(drawn.beta), numbers=max(len(rows), sum(levels)))
     drawn = drawn.take(use)
     fixed = rows.offset + drawn.beta @ rows.X.T
-    (code,), (Z,) = rows.codes, rows.Z
-    z = Z[:, 0]
+    sds, effects = drawn.sds, np.zeros_like(fixed)
+    columns = [rows.Z[e.factor][:, e.place] for e in model.spec.effect_columns]
     if groups == "marginal":
-        return RowDraws(drawn, fixed, np.zeros_like(fixed), drawn.sd[:, None] * np.abs(z))
-    b = np.empty((len(fixed), levels + len(rows.new_levels[0])))
-    b[:, :levels] = drawn.effects(known) if np.any(code < levels) else 0.0
-    new = fresh.standard_normal((len(fixed), b.shape[1] - levels))
-    b[:, levels:] = drawn.sd[:, None] * new
-    return RowDraws(drawn, fixed, b[:, code] * z, None)
+        square = np.column_stack([c**2 for c in columns])
+        return RowDraws(drawn, fixed, effects, np.sqrt(sds**2 @ square.T))
+    codes = [rows.codes[e.factor] for e in model.spec.effect_columns]
+    seen = any(np.any(code < count) for code, count in zip(codes, levels, strict=True))
+    own = drawn.effects(known) if seen else [np.zeros((len(fixed), n)) for n in levels]
+    for j, column in enumerate(model.spec.effect_columns):
+        new = fresh.standard_normal((len(fixed), len(rows.new_levels[column.factor])))
+        b = np.hstack([own[j], sds[:, j, None] * new])
+        effects += b[:, codes[j]] * columns[j]
+    return RowDraws(drawn, fixed, effects, None)

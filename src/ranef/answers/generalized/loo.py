@@ -35,7 +35,7 @@ def loo(fit: GeneralizedPosterior, unit: str = "row", *, draws: int | None = Non
     Parameters
     ----------
     unit
-        What is left out at a time: `"row"` or `"group"`.
+        What is left out at a time: `"row"`, `"group"`, or the factor with most levels.
     draws
         How many draws to use, evenly spaced; by default as many as 320 MB allow.
 
@@ -60,6 +60,12 @@ def loo(fit: GeneralizedPosterior, unit: str = "row", *, draws: int | None = Non
     if n < _FEWEST or (draws is not None and whole_number("draws", draws, _FEWEST) > n):
         raise DataError(
             f"Leaving out takes {_FEWEST} draws at least and {n}, those of the fit, at most."
+        )
+    main = source.rows.spec.effect_columns[drawn.model.rows.place].factor
+    if units.factor not in (None, main):
+        raise DataError(
+            f"Levels of {units.name!r} are not left out with family={drawn.model.response.name!r}; "
+            f"leave out rows, or levels of {source.rows.spec.factors[main].name!r}."
         )
     limits = budget.LEAVE_ONE_OUT
     use = budget.evenly(n, draws) if draws else limits.draws(n, numbers=len(units.labels))
@@ -86,26 +92,21 @@ def loo(fit: GeneralizedPosterior, unit: str = "row", *, draws: int | None = Non
 
 def _rows(drawn: GeneralizedDraws, rows: Rows) -> tuple[Array, Array]:
     """Log density of each row given the others, and given all, shape (n, N) each."""
-    model = drawn.model
-    X = rows.X @ model.rows.T
-    offset = np.zeros((len(rows.y), 1)) if rows.offset is None else rows.offset[:, None]
-    code = rows.codes[0]
-    z = np.column_stack([np.ones(len(rows.y)), rows.slopes])[:, rows.spec.groups[0].columns[0]]
+    model, vectors = drawn.model, drawn.vectors
+    main = rows.spec.effect_columns[model.rows.place]
+    columns = np.column_stack([np.ones(len(rows.y)), rows.slopes])
+    code, z = rows.codes[main.factor], columns[:, main.column, None]
     y = rows.y[:, None]
     n = np.ones_like(y) if rows.trials is None else rows.trials[:, None]
     constant = model.response.constants(y, n)[:, 0]
-    vectors = drawn.vectors
+    fixed = _without_main(drawn, rows, columns)
     left_out, seen = (np.empty((len(vectors), len(y))) for _ in range(2))
     for block in drawn.target.blocks(vectors, len(y)):
         fan = drawn.target.fan(block)
-        eta = offset + X @ vectors[block.part, : X.shape[1]].T
-        sd = block.integrals.sd
+        eta, sd = fixed[block.part].T, block.integrals.sd
         rest = model.response.log_rests(y, block.own)
         log_f = np.stack(
-            [
-                model.response.log_density(eta + (z[:, None] * (sd * u)[code]), y, n, block.own)
-                for u in fan.u
-            ]
+            [model.response.log_density(eta + z * (sd * u)[code], y, n, block.own) for u in fan.u]
         )
         weight = fan.weights()[:, code]
         low, high = log_f.min(axis=0), log_f.max(axis=0)
@@ -117,10 +118,22 @@ def _rows(drawn: GeneralizedDraws, rows: Rows) -> tuple[Array, Array]:
     return left_out, seen
 
 
+def _without_main(drawn: GeneralizedDraws, rows: Rows, columns: Array) -> Array:
+    """Linear predictors of rows but for the effects that are integrated out, shape (n, N)."""
+    out = drawn.beta @ rows.X.T + (0.0 if rows.offset is None else rows.offset)
+    at = 0
+    for kept in drawn.model.rows.kept:
+        own = rows.spec.effect_columns[kept.place]
+        b = drawn.z[:, at : at + kept.levels] * drawn.sds[:, kept.place, None]
+        out += b[:, rows.codes[own.factor]] * columns[:, own.column]
+        at += kept.levels
+    return np.asarray(out)
+
+
 def _groups(drawn: GeneralizedDraws, rows: Rows) -> tuple[Array, Array]:
     """Log density of each group given the others, which is that given all: (n, G), twice."""
     model, vectors = drawn.model, drawn.vectors
-    y, code = rows.y, rows.codes[0]
+    y, code = rows.y, rows.codes[rows.spec.effect_columns[model.rows.place].factor]
     n = np.ones_like(y) if rows.trials is None else rows.trials
     constant = np.bincount(code, model.response.constants(y, n))
     order = np.argsort(code, kind="stable")

@@ -33,7 +33,7 @@ def variance_shares(fit: GeneralizedPosterior, prob: float = 0.95) -> pd.DataFra
     Returns
     -------
     pandas.DataFrame
-        `1|g`: the groups' share of what fixed effects leave (repeatability, intraclass
+        `1|g`: each group term's share of what fixed effects leave (repeatability, intraclass
         correlation); `R2 marginal`: the fixed effects' share of all; `R2 conditional`: theirs and
         the groups'.
 
@@ -47,16 +47,18 @@ def variance_shares(fit: GeneralizedPosterior, prob: float = 0.95) -> pd.DataFra
     check_prob(prob)
     drawn, rows = fit.posterior_draws, fit.source.rows
     response = drawn.model.response
-    z2 = float(np.mean(rows.slopes[:, 0] ** 2)) if not drawn.model.rows.constant_effect else 1.0
-    groups = drawn.sd**2 * z2
+    columns = np.column_stack([np.ones(len(rows.y)), rows.slopes])
+    size = [float(np.mean(columns[:, e.column] ** 2)) for e in rows.spec.effect_columns]
+    each = drawn.sds**2 * size
+    groups = each.sum(axis=1)
     fixed = _variance_of_fixed(drawn.beta, rows.X)
     offset = 0.0 if rows.offset is None else rows.offset
     middle = _mean_of_rows(drawn.beta, rows.X, offset) + groups / 2
     own = response.latent_variance(middle, drawn.own)
-    (name,) = drawn.model.parameters.terms[0].names
     whole = fixed + groups + own
+    names = [column.name for column in rows.spec.effect_columns]
     parts = {
-        name: groups / (groups + own),
+        **{n: v / (groups + own) for n, v in zip(names, each.T, strict=True)},
         "R2 marginal": fixed / whole,
         "R2 conditional": (fixed + groups) / whole,
     }

@@ -259,9 +259,9 @@ def _density(values: Array) -> tuple[Array, Array]:
 
 
 def statistics_of(
-    statistics: Sequence[str] | Mapping[str, Statistic] | None, rows: Rows
+    statistics: Sequence[str] | Mapping[str, Statistic] | None, rows: Rows, *, skip: bool = False
 ) -> dict[str, Statistic]:
-    """Statistics by name, each a function of data sets (k, N) to (k,)."""
+    """Statistics by name, each a function of data sets (k, N) to (k,); skip what there is not."""
     if isinstance(statistics, Mapping):
         own = {str(name): f for name, f in statistics.items()}
         return {
@@ -285,9 +285,9 @@ def statistics_of(
         return {name: f for name, f in known.items() if f is not _zeros}
     wanted = names_list("statistics", statistics, "['max', 'sd']")
     for name in wanted:
-        if name not in known:
+        if name not in known and not skip:
             raise DataError(f"statistics names {name!r}. {nearest(name, known)}")
-    return {name: known[name] for name in wanted}
+    return {name: known[name] for name in wanted if name in known}
 
 
 def _zeros(Y: Array) -> Array:

@@ -54,7 +54,10 @@ class Block:
 
 @dataclass(frozen=True)
 class IntegratedPosterior:
-    """Log density of vectors v = (internal coefficients, theta), shape (n, p + d).
+    """Log density of vectors v = (internal coefficients, kept effects, theta), shape (n, k + d).
+
+    Effects of one group term are integrated out. Those of others are kept, in units of their SD, so
+    that they are standard normal beforehand; with p coefficients they make k numbers.
 
     Attributes
     ----------
@@ -82,20 +85,28 @@ class IntegratedPosterior:
 
     def split(self, v: Array) -> tuple[Array, Array]:
         """Coefficients in the user's coordinates (n, p), and theta (n, d)."""
-        p = len(self.model.names)
-        return v[:, :p] @ self.model.rows.T.T, v[:, p:]
+        p, k = len(self.model.names), self.model.rows.linear
+        return v[:, :p] @ self.model.rows.T.T, v[:, k:]
+
+    def scales(self, theta: Array) -> Array:
+        """What multiplies coefficients, one, and kept effects, their SDs; shape (n, k)."""
+        p, rows = len(self.model.names), self.model.rows
+        out = np.ones((len(theta), rows.linear))
+        out[:, p:] = np.exp(theta[:, rows.places_of_kept])
+        return out
 
     def blocks(self, v: Array, rows_beside: int = 0) -> Iterator[Block]:
         """Cut vectors into blocks that fit into the processor's memory, and so many rows beside."""
-        rows, p = self.model.rows, len(self.model.names)
+        rows, k = self.model.rows, self.model.rows.linear
         size = max(1, _BLOCK // max(rows_beside, len(rows.codes)))
         ratios = self.parameters.ratios
         for begin in range(0, len(v), size):
             part = slice(begin, begin + size)
-            own = tuple(np.exp(v[part, p + ratios :]).T)
-            eta = rows.offset + rows.X @ v[part, :p].T
+            theta = v[part, k:]
+            own = tuple(np.exp(theta[:, ratios:]).T)
+            eta = rows.offset + rows.design @ (v[part, :k] * self.scales(theta)).T
             sums = group_sums(rows, self.model.response, eta, own)
-            yield Block(part, eta, own, GroupIntegrals(sums, np.exp(v[part, p])))
+            yield Block(part, eta, own, GroupIntegrals(sums, np.exp(theta[:, rows.place])))
 
     def log_density(self, v: Array) -> Array:
         """Log joint density of v and the data, every constant included; shape (n,)."""
@@ -110,25 +121,29 @@ class IntegratedPosterior:
 
     def gradient(self, v: Array) -> tuple[Array, Array]:
         """Log density (n,) and its derivative (n, p + d); NaN where the density vanishes."""
-        value, slope = self.log_density(v), np.full_like(v, np.nan)
-        p, ratios = len(self.model.names), self.parameters.ratios
-        there = np.isfinite(value)
-        some = v[there]
-        if not len(some):
+        value, slope = np.full(len(v), -np.inf), np.full_like(v, np.nan)
+        p, k, ratios = len(self.model.names), self.model.rows.linear, self.parameters.ratios
+        here = np.flatnonzero(self._within(v))
+        if not len(here):
             return value, slope
-        out = np.zeros_like(some)
+        some, out = v[here], np.zeros((len(here), v.shape[1]))
+        likelihood = np.empty(len(here))
         with np.errstate(all="ignore"):
             for block in self.blocks(some):
-                out[block.part, : p + 1] = self._slopes_of(block)
-            for j in range(p + ratios, v.shape[1]):
+                part = self._value_and_slopes(block, some[block.part])
+                likelihood[block.part], out[block.part, : k + ratios] = part
+            for j in range(k + ratios, v.shape[1]):
                 shift = np.zeros(v.shape[1])
                 shift[j] = _STEP
                 rise = self._log_likelihood(some + shift) - self._log_likelihood(some - shift)
                 out[:, j] = rise / (2 * _STEP)
             beta, theta = self.split(some)
             out[:, :p] += self.model.coefficients.gradient(beta) @ self.model.rows.T
-            out[:, p:] += self.parameters.log_prior_gradient(theta)
-        slope[there] = out
+            out[:, p:k] -= some[:, p:k]
+            out[:, k:] += self.parameters.log_prior_gradient(theta)
+            total = likelihood + self.model.constant + self._log_prior(some)
+        there = np.isfinite(total)
+        value[here[there]], slope[here[there]] = total[there], out[there]
         return value, slope
 
     def refined(self, v: Array, tolerance: float) -> IntegratedPosterior:
@@ -167,14 +182,15 @@ class IntegratedPosterior:
         return float(np.abs(gap).max())
 
     def _within(self, v: Array) -> Array:
-        theta = v[:, len(self.model.names) :]
+        theta = v[:, self.model.rows.linear :]
         return np.asarray(np.all(np.abs(theta) < _FAR, axis=1) & np.isfinite(v).all(axis=1))
 
     def _log_prior(self, v: Array) -> Array:
         beta, theta = self.split(v)
         scale = float(np.linalg.slogdet(self.model.rows.T)[1]) if beta.shape[1] else 0.0
         prior = self.model.coefficients.log_density(beta) + self.parameters.log_prior(theta)
-        return np.asarray(prior + scale)
+        z = v[:, beta.shape[1] : self.model.rows.linear]
+        return np.asarray(prior + scale - 0.5 * (z * z + np.log(2 * np.pi)).sum(axis=1))
 
     def fan(self, block: Block) -> Fan:
         """Nodes of all groups and log integrands there."""
@@ -194,22 +210,56 @@ class IntegratedPosterior:
             out[block.part] = fan.log_integrals().sum(axis=0) + rest
         return out + self.model.constant
 
-    def _slopes_of(self, block: Block) -> Array:
-        """Derivative of the log likelihood by internal coefficients and log SD, (S, p + 1)."""
+    def _value_and_slopes(self, block: Block, v: Array) -> tuple[Array, Array]:
+        """Log likelihood (S,) and its derivative by all but the family's own, (S, k + ratios)."""
         rows, fan = self.model.rows, self.fan(block)
         sd = block.integrals.sd
         score, by_sd = np.zeros_like(block.eta), np.zeros(len(sd))
         for u, weight in zip(fan.u, fan.weights(), strict=True):
-            added = rows.Z * (sd * u)[rows.codes]
-            first, _ = self.model.response.slopes(block.eta + added, rows.y, rows.n, block.own)
+            b = sd * u
+            first = block.integrals.sums.scores(b)
             first *= weight[rows.codes]
             score += first
-            by_sd += (first * added).sum(axis=0)
-        return np.column_stack([score.T @ rows.X, by_sd])
+            by_sd += (first * rows.Z * b[rows.codes]).sum(axis=0)
+        k, p = rows.linear, len(self.model.names)
+        linear = (score.T @ rows.design) * self.scales(v[:, k:])
+        by_log_sd = np.zeros((len(sd), self.parameters.ratios))
+        by_log_sd[:, rows.place] = by_sd
+        np.add.at(by_log_sd.T, rows.places_of_kept, (linear[:, p:] * v[:, p:k]).T)
+        rest = self.model.response.log_rest(rows.y, rows.n, block.own)
+        return fan.log_integrals().sum(axis=0) + rest, np.column_stack([linear, by_log_sd])
+
+    def curvature(self, v: Array) -> Array:
+        """Negative Hessian by coefficients and kept effects at one point v (k + d,), (k, k).
+
+        With the expected information of a row where links are not canonical.
+        """
+        rows, k = self.model.rows, self.model.rows.linear
+        (block,) = self.blocks(v[None])
+        fan = self.fan(block)
+        sd, information = block.integrals.sd, np.zeros_like(block.eta)
+        middle, square = np.zeros((len(rows.first), k)), np.zeros((k, k))
+        for u, weight in zip(fan.u, fan.weights(), strict=True):
+            added = rows.Z * (sd * u)[rows.codes]
+            first, second = self.model.response.slopes(block.eta + added, rows.y, rows.n, block.own)
+            information += weight[rows.codes] * second
+            score = np.add.reduceat(first * rows.design, rows.first, axis=0)
+            middle += weight * score
+            square += (weight * score).T @ score
+        inner = (information * rows.design).T @ rows.design - square + middle.T @ middle
+        scale = self.scales(v[None, k:])[0]
+        out = inner * np.outer(scale, scale)
+        p = len(self.model.names)
+        beta, _ = self.split(v[None])
+        out[:p, :p] += rows.T.T @ self.model.coefficients.precision(beta[0]) @ rows.T
+        out[range(p, k), range(p, k)] += 1.0
+        return np.asarray(out)
 
 
-def first_guess(model: GeneralizedModel) -> IntegratedPosterior:
+def first_guess(
+    model: GeneralizedModel, reach: float = 8.0, nodes: int = 31
+) -> IntegratedPosterior:
     """The posterior with a rule that is good enough to find modes by."""
     groups = len(model.rows.first)
-    wide = np.full((groups, 1), 8.0)
-    return IntegratedPosterior(model, Rule(wide, wide, 31), np.zeros((groups, 1)))
+    wide = np.full((groups, 1), reach)
+    return IntegratedPosterior(model, Rule(wide, wide, nodes), np.zeros((groups, 1)))

@@ -36,6 +36,10 @@ class GroupSums(Protocol):
         """First derivative by b and minus the second, shape (G, S) each."""
         ...
 
+    def scores(self, b: Array) -> Array:
+        """Derivative of each row's log density by its linear predictor, shape (R, S)."""
+        ...
+
 
 def group_sums(rows: MergedRows, response: ResponseFamily, eta: Array, own: Own) -> GroupSums:
     """The cheapest form that family and design allow.
@@ -86,6 +90,9 @@ class _RowSums:
         first, second = self.response.slopes(self._at(b), rows.y, rows.n, self.own)
         return _total(rows, rows.Z * first), _total(rows, rows.Z**2 * second)
 
+    def scores(self, b: Array) -> Array:
+        return self.response.slopes(self._at(b), self.rows.y, self.rows.n, self.own)[0]
+
 
 @dataclass(frozen=True)
 class _SoftplusSums:
@@ -125,11 +132,18 @@ class _SoftplusSums:
         first = self._without[1] - _total(self.rows, expected)
         return first, _total(self.rows, expected * rest)
 
+    def scores(self, b: Array) -> Array:
+        odds = self.odds * np.exp(b)[self.rows.codes]
+        # One less the rest keeps its digits where it matters here, among other rows' scores.
+        return np.asarray(self.slope - self.weight * (1 - 1 / (1 + odds)))
+
 
 @dataclass(frozen=True)
 class _ExponentialSums:
     """Groups `constant + slope b - rate exp(b)`, shape (G, S) or (G, 1) each."""
 
+    rows: MergedRows
+    means: Array
     constant: Array
     slope: Array
     rate: Array
@@ -137,8 +151,10 @@ class _ExponentialSums:
     @classmethod
     def of(cls, rows: MergedRows, eta: Array) -> _ExponentialSums:
         """Sum all that does not depend on b."""
-        rate = _total(rows, rows.n * np.exp(eta))
-        return cls(_total(rows, rows.y * eta), _total(rows, rows.y), rate)
+        means = rows.n * np.exp(eta)
+        return cls(
+            rows, means, _total(rows, rows.y * eta), _total(rows, rows.y), _total(rows, means)
+        )
 
     def log_density(self, b: Array) -> Array:
         return np.asarray(self.constant + self.slope * b - self.rate * np.exp(b))
@@ -146,3 +162,6 @@ class _ExponentialSums:
     def slopes(self, b: Array) -> tuple[Array, Array]:
         expected = self.rate * np.exp(b)
         return self.slope - expected, expected
+
+    def scores(self, b: Array) -> Array:
+        return np.asarray(self.rows.y - self.means * np.exp(b)[self.rows.codes])

@@ -47,7 +47,7 @@ def adapt(
         Weighted draws of one proposal give the next, as long as their weights are worth something;
         else particles are annealed, and these are they.
     """
-    proposal = proposal_at(landscape.modes)
+    proposal = proposal_at(landscape.modes, landscape.free)
     log_f = landscape.log_density_inside
     for round_, size in enumerate(_ROUNDS):
         y = proposal.draw(size, rng)

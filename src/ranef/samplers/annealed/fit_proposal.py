@@ -29,22 +29,26 @@ _TAIL = np.linspace(0.6, 1.6, 41)
 _LEAST_WEIGHT, _LEAST_POINTS = 0.01, 3
 
 
-def proposal_at(modes: list[tuple[Array, Array]]) -> Proposal:
+def proposal_at(modes: list[tuple[Array, Array]], free: int = 0) -> Proposal:
     """A part at each mode, a little wider than its curvature says.
 
     Parameters
     ----------
     modes
         Local modes and the inverse Hessians there.
+    free
+        How many coordinates, the last ones, are nearly standard normal beside all others.
 
     Returns
     -------
     Proposal
     """
+    bound = len(modes[0][0]) - free
     parts = tuple(
-        Part.straight(y, np.asarray(1.1 * np.linalg.cholesky(cover))) for y, cover in modes
+        Part.straight(y[:bound], np.asarray(1.1 * np.linalg.cholesky(cover[:bound, :bound])))
+        for y, cover in modes
     )
-    return Proposal(_FIRST, np.full(len(parts), 1 / len(parts)), parts)
+    return Proposal(_FIRST, np.full(len(parts), 1 / len(parts)), parts, free)
 
 
 def fit_proposal(y: Array, weight: Array | None, like: Proposal, reach: Reach = WIDE) -> Proposal:
@@ -66,17 +70,20 @@ def fit_proposal(y: Array, weight: Array | None, like: Proposal, reach: Reach = 
     Proposal
     """
     weight = np.full(len(y), 1 / len(y)) if weight is None else weight
+    bound = y[:, : y.shape[1] - like.free]
     if len(like.parts) == 1:
-        return Proposal(reach, np.ones(1), (_fit_part(y, weight),))
+        return Proposal(reach, np.ones(1), (_fit_part(bound, weight),), like.free)
     share = like.belonging(y) * weight
     total = share.sum(axis=1)
     points = total**2 / np.maximum((share**2).sum(axis=1), 1e-300)
     parts = [
-        _fit_part(y, own / mass) if mass > _LEAST_WEIGHT and k > _LEAST_POINTS * y.shape[1] else old
+        _fit_part(bound, own / mass)
+        if mass > _LEAST_WEIGHT and k > _LEAST_POINTS * bound.shape[1]
+        else old
         for own, mass, k, old in zip(share, total, points, like.parts, strict=True)
     ]
     total = np.maximum(total, _LEAST_WEIGHT)
-    return Proposal(reach, total / total.sum(), tuple(parts))
+    return Proposal(reach, total / total.sum(), tuple(parts), like.free)
 
 
 def _fit_part(y: Array, weight: Array) -> Part:

@@ -101,11 +101,17 @@ class Proposal:
         Of each part, shape (k,), summing to one.
     parts
         One for each mode.
+    free
+        How many coordinates, the last ones, are standard normal beside all others.
     """
 
     reach: Reach
     weight: Array
     parts: tuple[Part, ...]
+    free: int = 0
+
+    def _bound(self, y: Array) -> Array:
+        return y[:, : y.shape[1] - self.free]
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n points, shape (n, d); more points go on where fewer stopped."""
@@ -114,18 +120,22 @@ class Proposal:
         stretch = np.where(wide.random(n) < self.reach.share, self.reach.width, 1.0)
         stretch /= np.sqrt(square.chisquare(self.reach.df, n) / self.reach.df)
         u = stretch[:, None] * normal.standard_normal((n, len(self.parts[0].place)))
-        return self._from_white(which, u)
+        return self._beside(self._from_white(which, u), normal.standard_normal((n, self.free)))
 
     def log_density(self, y: Array) -> Array:
         """Log density at y (n, d), shape (n,)."""
-        return _log_sum(_log_sum(self._log_parts(y)[0]))
+        value = _log_sum(_log_sum(self._log_parts(self._bound(y))[0]))
+        if not self.free:
+            return value
+        z = y[:, -self.free :]
+        return np.asarray(value - 0.5 * (z * z + np.log(2 * np.pi)).sum(axis=1))
 
     def belonging(self, y: Array) -> Array:
         """Which part points y (n, d) belong to, one for it and zero for the others, shape (k, n).
 
         The wide share of one part reaches into others, and would take them over bit by bit.
         """
-        narrow = self._log_parts(y)[0][0]
+        narrow = self._log_parts(self._bound(y))[0][0]
         return np.asarray(narrow.argmax(axis=0) == np.arange(len(narrow))[:, None], dtype=float)
 
     def step(self, y: Array, rho: float, rng: np.random.Generator) -> Array:
@@ -134,8 +144,9 @@ class Proposal:
         Given its part and its stretch a point is normal, and a Crank-Nicolson step with correlation
         rho keeps a normal point normal (Neal 1999, Bayesian Statistics 6, 475).
         """
-        n, d = y.shape
-        logs, white = self._log_parts(y)
+        bound = self._bound(y)
+        n, d = bound.shape
+        logs, white = self._log_parts(bound)
         chances = np.exp(logs - _log_sum(_log_sum(logs))).reshape(-1, n)
         chosen = self._choose(np.asarray(rng.random(n)), chances)
         wide, which = np.divmod(chosen, len(self.parts))
@@ -145,7 +156,14 @@ class Proposal:
         rate = (self.reach.df + (own**2).sum(axis=1) / width**2) / 2
         stretch = width / np.sqrt(rng.standard_gamma((self.reach.df + d) / 2, n) / rate)
         noise = stretch[:, None] * rng.standard_normal((n, d))
-        return self._from_white(which, rho * own + np.sqrt(1 - rho**2) * noise)
+        moved = self._from_white(which, rho * own + np.sqrt(1 - rho**2) * noise)
+        if not self.free:
+            return moved
+        fresh = rng.standard_normal((n, self.free))
+        return self._beside(moved, rho * y[:, -self.free :] + np.sqrt(1 - rho**2) * fresh)
+
+    def _beside(self, bound: Array, free: Array) -> Array:
+        return np.column_stack([bound, free]) if self.free else bound
 
     def _from_white(self, which: Array, u: Array) -> Array:
         if len(self.parts) == 1:
