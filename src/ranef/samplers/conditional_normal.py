@@ -25,6 +25,8 @@ __all__ = ["ConditionalNormal", "Peak", "climb_linear", "fit_conditional"]
 _STEPS, _HALVINGS, _NEAR = 40, 12, 1e-4
 # Pairs of points that find the mean, and how often.
 _PAIRS, _MEANS = 40, 2
+# Nats that a place may lie below the best, and how often it is moved halfway to the middle.
+_BELOW, _NEARER = 12.0, 4
 # Places beyond the middle, in SDs, on axes and at corners.
 _AXIS, _CORNER = 2.2, 1.3
 
@@ -80,9 +82,10 @@ class ConditionalNormal:
         return out, log_det
 
     def _basis(self, t: Array) -> Array:
+        w = np.linalg.solve(self.axes, (t - self.center).T).T
         # Beyond the places functions stay as they are at the border.
-        w = np.clip(np.linalg.solve(self.axes, (t - self.center).T).T, -_AXIS, _AXIS)
-        return quadratic_basis(w)
+        away = np.sqrt((w * w).sum(axis=1, keepdims=True))
+        return quadratic_basis(w * np.minimum(1.0, _AXIS / np.maximum(away, 1e-300)))
 
 
 def quadratic_basis(w: Array) -> Array:
@@ -96,6 +99,8 @@ def climb_linear(target: IntegratedPosterior, theta: Array, begin: Array) -> Pea
     k, place = len(begin), begin.copy()
     v = np.concatenate([place, theta])
     value, slope = target.gradient(v[None])
+    if not np.isfinite(value[0]):
+        return Peak(place, np.eye(k), -np.inf)
     for _ in range(_STEPS):
         step = np.linalg.solve(_definite(target.curvature(v)), slope[0, :k])
         if np.abs(step).max() < _NEAR:
@@ -119,6 +124,8 @@ def climb_linear(target: IntegratedPosterior, theta: Array, begin: Array) -> Pea
 
 def _definite(curvature: Array) -> Array:
     """The curvature, or what is nearest to it and positive definite."""
+    if not np.isfinite(curvature).all():
+        return np.eye(len(curvature))
     values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
     if values[0] > 1e-6 * values[-1]:
         return curvature
@@ -154,9 +161,16 @@ def fit_conditional(
     noise = rng.standard_normal((_PAIRS, k))
     noise = np.vstack([noise, -noise])
     means, roots = np.empty((len(w), k)), np.empty((len(w), k, k))
-    for i, at in enumerate(w):
-        theta = inside((center + axes @ at)[None])[0]
-        peak = climb_linear(target, theta, begin)
+    top = -np.inf
+    for i in range(len(w)):
+        for _ in range(_NEARER):
+            theta = inside((center + axes @ w[i])[None])[0]
+            peak = climb_linear(target, theta, begin)
+            # Where the posterior is not, quadratic functions need not be right.
+            if i == 0 or peak.log_mass > top - _BELOW:
+                break
+            w[i] /= 2
+        top = max(top, peak.log_mass)
         means[i], roots[i] = _mean(target, theta, peak, noise), peak.root
     own = np.arange(k)
     roots[:, own, own] = np.log(roots[:, own, own])
@@ -176,6 +190,9 @@ def _mean(target: IntegratedPosterior, theta: Array, peak: Peak, noise: Array) -
         points = place + noise @ peak.root.T
         v = np.column_stack([points, np.tile(theta, (len(points), 1))])
         _, slopes = target.gradient(v)
-        average = np.nanmean(slopes[:, :k], axis=0)
+        there = np.isfinite(slopes).all(axis=1)
+        if not there.any():
+            break
+        average = slopes[there, :k].mean(axis=0)
         place = place + peak.root @ (peak.root.T @ average)
     return np.asarray(place)

@@ -110,7 +110,8 @@ class GeneralizedLandscape:
     def log_density(self, y: Array) -> Array:
         """Log posterior density of y, shape (n, p + d)."""
         v, log_jacobian = self.inside(y)
-        return np.asarray(self.target.log_density(v) + log_jacobian)
+        value = self.target.log_density(v) + log_jacobian
+        return np.where(np.isnan(value), -np.inf, value)
 
     log_density_inside = log_density
 

@@ -156,13 +156,17 @@ class IntegratedPosterior:
         tolerance
             In nats.
         """
+        # Points may lie where the posterior is not, and tell nothing there.
+        v = v[np.isfinite(self.log_density(v))]
+        if not len(v):
+            return self
         left, right = (np.zeros(len(self.model.rows.first)) for _ in range(2))
         anchor = np.zeros(len(left))
         for block in self.blocks(v):
             with np.errstate(over="ignore", invalid="ignore"):
                 peaks = self._peaks(block)
                 reach = block.integrals.reach(peaks)
-            left, right = np.maximum(left, reach[0]), np.maximum(right, reach[1])
+            left, right = np.fmax(left, reach[0]), np.fmax(right, reach[1])
             anchor += (block.integrals.sd * peaks.mode).sum(axis=1) / len(v)
         ends = left[:, None], right[:, None]
         anchored = replace(self, anchor=anchor[:, None])
