@@ -311,6 +311,18 @@ def test_crossed_rows_left_out_are_fits_without_them():
         assert abs(elpd[row] - np.log(density.mean())) < 4 * error + 0.02
 
 
+def test_a_factor_that_hardly_matters_leaves_its_sd_open():
+    # Laplace's approximation is flat along the SD of h: places go where the posterior is not.
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "h": np.tile(np.arange(6), 8)})
+    data["k"], data["n"] = rng.binomial(4, 0.4 + 0.05 * data.g), 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = rf.fit("p(k, n) ~ 1 + (1|g) + (1|h)", data, family="binomial", seed=5, progress=False)
+    assert fit.certificate.trusted
+    assert fit.summary().loc["1|h_sigma", "2.5%"] < 0.1
+
+
 @pytest.mark.parametrize("terms", ["(1|block/g)", "(x||h)"])
 def test_nested_and_independent_slopes(terms):
     _, data = crossed_fit()

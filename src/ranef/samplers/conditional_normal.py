@@ -28,7 +28,7 @@ _PAIRS, _MEANS = 40, 2
 # Nats that a place may lie below the best, and how often it is moved halfway to the middle.
 _BELOW, _NEARER = 12.0, 4
 # Places beyond the middle, in SDs, on axes and at corners.
-_AXIS, _CORNER = 2.2, 1.3
+_AXIS, _CORNER = 2.2, 1.8
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,9 @@ class ConditionalNormal:
         return out, log_det
 
     def _basis(self, t: Array) -> Array:
-        w = np.linalg.solve(self.axes, (t - self.center).T).T
         # Beyond the places functions stay as they are at the border.
-        away = np.sqrt((w * w).sum(axis=1, keepdims=True))
-        return quadratic_basis(w * np.minimum(1.0, _AXIS / np.maximum(away, 1e-300)))
+        w = np.clip(np.linalg.solve(self.axes, (t - self.center).T).T, -_AXIS, _AXIS)
+        return quadratic_basis(w)
 
 
 def quadratic_basis(w: Array) -> Array:

@@ -37,7 +37,7 @@ _STEP = 1e-3
 _REACHES, _TRIED = (3.5, 2.0), 150
 # Centers that are tried for kept effects, the share of independent draws with which one is good,
 # and points that tell.
-_CENTERS, _ENOUGH, _MOMENTS = 3, 0.25, 400
+_CENTERS, _ENOUGH, _MOMENTS = 3, 0.5, 400
 # SDs of group effects from which modes are searched.
 _STARTS = (0.7, 0.1, 3.0)
 # Nats that the rule may be off at points of the posterior, and how many points tell.
@@ -320,11 +320,15 @@ def explore_kept(model: GeneralizedModel, rng: np.random.Generator) -> Generaliz
     target = target.refined(np.column_stack([linear, theta]), _TOLERANCE)
     tails = TailTransform(bounds, mode)
     center, spread = tails.outside(mode, cover)
+    best, landscape = -1.0, None
     for _ in range(_CENTERS):
-        landscape = _about(target, tails, center, spread, peak.place, means)
-        share, center, spread = _weighted_moments(landscape, points)
+        tried = _about(target, tails, center, spread, peak.place, means)
+        share, center, spread = _weighted_moments(tried, points)
+        if landscape is None or share > best:
+            best, landscape = share, tried
         if share > _ENOUGH:
             break
+    assert landscape is not None
     return landscape
 
 
