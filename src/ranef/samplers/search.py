@@ -17,6 +17,7 @@ from ranef.numerics.correlations import partial_correlations
 from ranef.numerics.modes import find_modes
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.complete import complete_draws
+from ranef.samplers.exchanges import exchanged_modes
 from ranef.samplers.tails import TailTransform
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ __all__ = ["GaussianLandscape", "explore", "refuse_perfect_fit", "starts"]
 
 # Of differences, where a slope has no formula.
 _STEP = 1e-5
+# SDs of a factor's effects at the starts, beside those of the factor before: a climb from where two
+# factors are alike would stay on the ridge between a mode of the one and a mode of the other.
+_UNLIKE = 0.9
 # Unconstrained correlations of the starts at both ends.
 _STRONG = 1.5
 
@@ -138,7 +142,10 @@ def explore(
         raise model.parameters.family.perfect_fit()
     bounds = bounds_of(model.parameters)
 
-    modes = find_modes(_opened(target, bounds), bounds.outside(np.stack(begin)))
+    evaluate = _opened(target, bounds)
+    modes = find_modes(evaluate, bounds.outside(np.stack(begin)))
+    if target.surrogate is None:
+        modes = exchanged_modes(target, evaluate, bounds, modes)
     refuse_perfect_fit(model, target.log_density, bounds.inside(modes[0][0][None])[0])
     tails = TailTransform(bounds, modes[0][0])
     return GaussianLandscape(target, tails, [tails.outside(*m) for m in modes], error)
@@ -195,7 +202,8 @@ def starts(model: ModelSpec) -> list[Array]:
         theta: list[float] = []
         for term in parameters.terms:
             block = design.factors[term.factor].columns
-            theta += [np.log(share * spread / size[block[j]]) for j in term.place]
+            part = share * _UNLIKE**term.factor
+            theta += [np.log(part * spread / size[block[j]]) for j in term.place]
             theta += [0.0] * term.correlations
         theta += [np.log(0.7 * spread * weight)] * len(parameters.family.dispersions)
         out.append(np.array(theta))
