@@ -6,6 +6,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 import ranef as rf
+import ranef.samplers.annealed.sampler as annealed_module
 from helpers import limit
 from ranef.likelihood.interpolation import interpolate as expensive
 from ranef.likelihood.interpolation.boxes import LogBox, PlainBox
@@ -133,3 +134,48 @@ def test_a_fit_says_how_well_it_interpolates(monkeypatch):
     fit = rf.fit(FORMULAS["slopes"], frame(), seed=1)
     assert fit.certificate.trusted
     assert "interpolation error" in str(fit)
+
+
+@pytest.fixture
+def rough(monkeypatch):
+    """Polynomials of a degree too low, of a likelihood too expensive to explore."""
+    limit(monkeypatch, "DIRECT_EVALUATIONS", seconds=0.0)
+    limit(monkeypatch, "SECOND_ATTEMPT", seconds=0.0)
+    degrees = dict.fromkeys(PlainBox.degrees, (5,))
+    monkeypatch.setattr(PlainBox, "degrees", degrees)
+
+
+@pytest.mark.usefixtures("rough")
+def test_a_rough_interpolation_is_corrected_draw_by_draw(monkeypatch):
+    model = model_of("slopes", intercept=0.7)
+    target = MarginalPosterior(model)
+    error = expensive.interpolate(target, starts(model)[0])[2]
+    assert 0.05 < error < 1.0
+    settings = SamplerSettings(4000, 4, 0, (), progress=False)
+    made = SAMPLERS["exact"](model, settings, np.random.default_rng(1))
+    assert made.surrogate_error is None
+    theta = made.theta.reshape(4000, -1)
+    np.testing.assert_allclose(made.log_density.ravel(), target.log_density(theta), atol=1e-8)
+    landscape = explore(model, settings, interpolated=False)
+    direct = sample_by_proposals(landscape, settings, np.random.default_rng(2))
+    limit(monkeypatch, "CORRECTION", seconds=0.0)
+    left = SAMPLERS["exact"](model, settings, np.random.default_rng(1))
+    assert left.surrogate_error == error
+    assert abs(made.log_mass - direct.log_mass) < 4 * np.hypot(
+        made.log_mass_error, direct.log_mass_error
+    )
+    worst = {"made": 0.0, "left": 0.0}
+    for name, other in (("made", made), ("left", left)):
+        for j in range(theta.shape[1]):
+            a, b = direct.theta[..., j], other.theta[..., j]
+            errors = [array_stats.mcse(v, chain_axis=0, draw_axis=1) for v in (a, b)]
+            worst[name] = max(worst[name], abs(a.mean() - b.mean()) / np.hypot(*errors))
+    assert worst["made"] < 4
+    assert worst["left"] > 4  # negative control: without the correction
+
+
+@pytest.mark.usefixtures("rough")
+def test_weights_that_are_worth_little_leave_the_error_in_the_certificate(monkeypatch):
+    monkeypatch.setattr(annealed_module, "_EVEN", 1.1)
+    with pytest.warns(rf.ReliabilityWarning, match="the interpolation is off by"):
+        rf.fit(FORMULAS["slopes"], frame(intercept=0.7), seed=1)

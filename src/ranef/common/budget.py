@@ -102,6 +102,9 @@ LEFT_OUT_UNITS = 1_000_000
 # proposal takes so many evaluations, the adaptation included; draws of a fit without a unit more.
 FITS_WITHOUT_UNITS = Budget(seconds=120.0, evaluations=50_000)
 SECOND_ATTEMPT = Budget(seconds=120.0, evaluations=25_000)
+# Proposals from a rough interpolation, accepted by the likelihood itself: as many evaluations again
+# complete the draws.
+CORRECTION = Budget(seconds=600.0, evaluations=8200)
 # Annealing particles to 4,000 draws.
 ANNEALING = Budget(seconds=600.0, evaluations=100_000)
 # Evaluations that a sampler asks of the likelihood itself; of one that costs more a polynomial.

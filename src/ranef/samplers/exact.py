@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from ranef.common import budget
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ranef.samplers.sample import PosteriorSample, SamplerSettings
 
 __all__ = ["sample_exact"]
+
+# Nats by which an interpolation may err whose draws the likelihood itself weights.
+_GUIDING = 1.0
 
 
 def sample_exact(
@@ -49,11 +52,20 @@ def sample_exact(
     moving = budget.ANNEALING.affords(cost)
     again = error is not None and budget.SECOND_ATTEMPT.affords(cost)
     rough = error is not None and error > LARGEST_ERROR
+    guiding = error is not None and LARGEST_ERROR < error < _GUIDING
+    if guiding and not again and budget.CORRECTION.affords(cost):
+        # It errs too much for draws to stand, not to tell where they are to be.
+        with _evaluating(settings):
+            return sample_by_proposals(landscape.weighed_exactly(), settings, rng)
     if not (again and rough):
         drawn = sample_by_proposals(landscape, settings, rng, moving=moving and not rough)
         if not again or shortfall(drawn) is None:
             return drawn
     # The interpolation holds in a box around the mode; this posterior reaches beyond, or is rough.
-    with status("Evaluating the likelihood itself") if settings.progress else nullcontext():
+    with _evaluating(settings):
         landscape = explore(model, settings, interpolated=False)
         return sample_by_proposals(landscape, settings, rng, moving=moving)
+
+
+def _evaluating(settings: SamplerSettings) -> AbstractContextManager[None]:
+    return status("Evaluating the likelihood itself") if settings.progress else nullcontext()

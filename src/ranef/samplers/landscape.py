@@ -52,6 +52,10 @@ class Landscape(Protocol):
         """The same, -inf where it is not cheap: to fit proposals with."""
         ...
 
+    def log_exact(self, y: Array) -> Array | None:
+        """Log density by the likelihood itself, where draws are to be weighted by it; else None."""
+        ...
+
     def features(self, y: Array) -> Array:
         """What draws are to forget: parameters, on several scales; shape (n, features)."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,12 +54,19 @@ class GaussianLandscape:
         Modes in y and the inverse Hessians there, the best first.
     error
         Largest error of an interpolated log likelihood, in nats; None where it is none.
+    exact
+        The likelihood itself, by which draws are weighted where its interpolation is too rough.
     """
 
     target: MarginalPosterior
     tails: TailTransform
     modes: list[tuple[Array, Array]]
     error: float | None
+    exact: MarginalPosterior | None = None
+
+    def weighed_exactly(self) -> GaussianLandscape:
+        """The same, with draws to be weighted by the likelihood itself."""
+        return replace(self, exact=MarginalPosterior(self.target.model, self.target.structure))
 
     def log_density(self, y: Array) -> Array:
         """Log posterior density of y, shape (n, d), with every constant of `MarginalPosterior`."""
@@ -86,6 +93,13 @@ class GaussianLandscape:
         """Whether all priors are proper, so that there is a marginal likelihood."""
         return not self.target.model.improper()
 
+    def log_exact(self, y: Array) -> Array | None:
+        """Log density by the likelihood itself, where draws are to be weighted by it; else None."""
+        if self.exact is None:
+            return None
+        there = self.exact.log_density(self.tails.inside(y))
+        return np.asarray(there + self.tails.log_jacobian(y))
+
     def features(self, y: Array) -> Array:
         """Parameters as the vector has them, SDs and correlations, shape (n, features)."""
         theta, parameters = self.tails.inside(y), self.target.parameters
@@ -100,8 +114,9 @@ class GaussianLandscape:
         streams: list[np.random.Generator],
     ) -> PosteriorSample:
         """Draw coefficients and effects given the variance parameters."""
+        target = self.exact or self.target
         log_density = log_density - self.tails.log_jacobian(y)
-        return complete_draws(self.target, settings, self.tails.inside(y), log_density, streams)
+        return complete_draws(target, settings, self.tails.inside(y), log_density, streams)
 
 
 def explore(

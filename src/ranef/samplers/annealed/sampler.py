@@ -19,7 +19,7 @@ from ranef.common.random_streams import split_stream
 from ranef.numerics.metropolis import START, run_chain
 from ranef.samplers.annealed.adapt import adapt
 from ranef.samplers.annealed.fit_proposal import MOVING, NARROW, WIDE, fit_proposal
-from ranef.samplers.annealed.particles import Particles, move
+from ranef.samplers.annealed.particles import Particles, move, weighted
 from ranef.samplers.proposal_quality import (
     GOOD_ACCEPTANCE,
     LEAST_ACCEPTANCE,
@@ -46,6 +46,8 @@ _FEWEST_MOVES, _MOST_MOVES = 2, 64
 # Share of independent draws that the tails of draws must be worth to stand as they are, and how few
 # draws say nothing of it.
 _WORTH, _JUDGED, _ENDS = 0.45, 400, (0.05, 0.95)
+# Share of independent draws that weights have to be worth to correct an interpolation.
+_EVEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,25 @@ class _Chain:
             for y in self.held.y.T
         ]
         return len(self.kept) < _JUDGED or min(tails) >= _WORTH * len(self.kept)
+
+
+@dataclass(frozen=True)
+class _Corrected:
+    """Draws after they were weighted by the likelihood itself.
+
+    Attributes
+    ----------
+    drawn
+        As many as before, of the posterior itself.
+    gain
+        Log of the mean weight: what the integral gains.
+    share
+        Of independent draws that the weights are worth.
+    """
+
+    drawn: Particles
+    gain: float
+    share: float
 
 
 def _begin(chain: _Chain, particles: Particles | None, n: int) -> Particles:
@@ -169,9 +190,11 @@ def _as_they_are(
 ) -> PosteriorSample:
     sample = _complete(landscape, settings, [chain.held], [chain], streams)
     shape = sample.log_density.shape
+    theta = sample.theta.reshape(len(chain.kept), -1)
+    fresh = np.diff(theta, axis=0, prepend=np.nan) != 0
     return replace(
         sample,
-        accepted=chain.accepted.reshape(shape),
+        accepted=fresh.any(axis=1).reshape(shape),
         log_weight=chain.log_weight[START:].reshape(shape),
     )
 
@@ -209,11 +232,17 @@ def _complete(
 ) -> PosteriorSample:
     """Complete draws, and take the integral from the weights of all proposals."""
     error = landscape.error
-    y, log_f = np.concatenate([p.y for p in drawn]), np.concatenate([p.log_f for p in drawn])
-    sample = landscape.complete(settings, y, log_f, streams)
     masses = [_log_mass(c.log_weight) for c in chains]
     log_mass = float(np.mean([m for m, _ in masses]))
     spread = float(np.sqrt(np.sum([s**2 for _, s in masses]))) / len(masses)
+    exact = [landscape.log_exact(p.y) for p in drawn]
+    made = [_corrected(p, f) for p, f in zip(drawn, exact, strict=True) if f is not None]
+    if made:
+        drawn, log_mass = [m.drawn for m in made], log_mass + float(np.mean([m.gain for m in made]))
+        if min(m.share for m in made) >= _EVEN:
+            error = None
+    y, log_f = np.concatenate([p.y for p in drawn]), np.concatenate([p.log_f for p in drawn])
+    sample = landscape.complete(settings, y, log_f, streams)
     return replace(
         sample,
         log_mass=log_mass,
@@ -228,6 +257,19 @@ def _tail(chain: _Chain) -> float:
     """Tail index of a chain's weights; infinite where there are too few to tell."""
     k = pareto_k(chain.log_weight)
     return np.inf if k is None else k
+
+
+def _corrected(drawn: Particles, log_f: Array) -> _Corrected:
+    """Weight draws of an interpolated posterior by the likelihood itself, and draw as many anew.
+
+    At even steps of the weights' sum, in the order in which they came: draws that are not quite
+    independent stay so, where independence Metropolis would take them for it.
+    """
+    n, log_weight = len(drawn.y), log_f - drawn.log_f
+    weight, share = weighted(log_weight)
+    at = np.searchsorted(np.cumsum(weight), (np.arange(n) + 0.5) / n)
+    weighed = replace(drawn, log_f=log_f).take(np.minimum(at, n - 1))
+    return _Corrected(weighed, float(logsumexp(log_weight) - np.log(n)), share)
 
 
 def _log_mass(log_weight: Array) -> tuple[float, float]:
