@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from ranef.families.table import FAMILIES, find_family
 from ranef.likelihood.integrated.posterior import first_guess
 from ranef.mixed_model.generalized import build_generalized
-from ranef.samplers.group_effects import effect_moments, sample_group_effects
+from ranef.samplers.generalized.group_effects import effect_moments, sample_group_effects
 
 EVERY = [(name, link) for name, kind in FAMILIES.items() for link in kind.links]
 

@@ -25,7 +25,7 @@ from ranef.mixed_model.generalized import build_generalized
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.generalized_source import GeneralizedSource
 from ranef.posterior.tree import to_tree
-from ranef.samplers.generalized import sample_generalized
+from ranef.samplers.generalized.sampler import sample_generalized
 from ranef.version import __version__
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ranef.common import budget
 from ranef.likelihood.integrated.posterior import first_guess
 from ranef.posterior.draws import read_coefficients, read_vectors
 from ranef.posterior.tree import UNCONSTRAINED
-from ranef.samplers.group_effects import sample_group_effects
+from ranef.samplers.generalized.group_effects import sample_group_effects
 
 if TYPE_CHECKING:
     import xarray as xr

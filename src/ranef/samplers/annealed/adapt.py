@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.errors import RanefError
 from ranef.samplers.annealed.fit_proposal import fit_proposal, proposal_at
 from ranef.samplers.annealed.particles import Particles, anneal, weighted
 
@@ -52,6 +53,11 @@ def adapt(
     for round_, size in enumerate(_ROUNDS):
         y = proposal.draw(size, rng)
         points = Particles(y, log_f(y), proposal.log_density(y))
+        if not np.isfinite(points.log_f).any():
+            raise RanefError(
+                "The posterior has no density at any of the points where it was looked for, about "
+                "its mode; check the units of the columns, or state tighter priors."
+            )
         weight, share = weighted(points.log_f - points.log_start)
         if annealing or share < _FEW:
             count = min(size, max(_PARTICLES, _EACH * y.shape[1]))

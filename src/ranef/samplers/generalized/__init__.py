@@ -1,0 +1,1 @@
+"""Models of other families: coordinates of their posteriors, and effects given all else."""
