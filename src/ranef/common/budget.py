@@ -127,7 +127,7 @@ TABLE_ROWS = Budget(block=4096)
 
 # Effects beside the largest factor's, up to which draws are worked on in batches; more of them pay
 # where the largest factor has few classes, whose products are held in memory.
-BATCHED_EFFECTS, MOST_BATCHED_EFFECTS, CLASS_PRODUCTS = 64, 150, 5_000_000
+BATCHED_EFFECTS, MOST_BATCHED_EFFECTS, CLASS_PRODUCTS = 64, 150, 25_000_000
 # Columns of a Schur complement beyond which it is factored as a sparse matrix: half a gigabyte.
 DENSE_COLUMNS = 8000
 # Products between remaining effects that are listed ahead, at some 40 bytes each.

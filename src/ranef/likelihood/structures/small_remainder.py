@@ -123,7 +123,7 @@ class SmallRemainder:
     def cost(self) -> float:
         """Rough seconds for one evaluation."""
         columns = float(len(self._sums.outside))
-        return self._sums.cost + 1e-6 + 6e-10 * columns**2 * float(np.sqrt(columns))
+        return self._sums.cost + 1e-6 + 2e-9 * columns**2 * float(np.sqrt(columns))
 
     def _at(self, i: int) -> Array:
         """Positions of the i-th remaining factor's effects, shape (G, q)."""
