@@ -52,14 +52,16 @@ def sample_exact(
     moving = budget.ANNEALING.affords(cost)
     again = error is not None and budget.SECOND_ATTEMPT.affords(cost)
     rough = error is not None and error > LARGEST_ERROR
+    # One that errs too much for draws to stand may tell all the same where they are to be.
     guiding = error is not None and LARGEST_ERROR < error < _GUIDING
-    if guiding and not again and budget.CORRECTION.affords(cost):
-        # It errs too much for draws to stand, not to tell where they are to be.
-        with _evaluating(settings):
-            return sample_by_proposals(landscape.weighed_exactly(), settings, rng)
-    if not (again and rough):
-        drawn = sample_by_proposals(landscape, settings, rng, moving=moving and not rough)
-        if not again or shortfall(drawn) is None:
+    guiding = guiding and budget.CORRECTION.affords(cost)
+    if guiding:
+        landscape = landscape.weighed_exactly()
+    if guiding or not (again and rough):
+        moving_there = guiding or (moving and not rough)
+        drawn = sample_by_proposals(landscape, settings, rng, moving=moving_there)
+        right = shortfall(drawn) is None and not (guiding and drawn.surrogate_error)
+        if right or not again:
             return drawn
     # The interpolation holds in a box around the mode; this posterior reaches beyond, or is rough.
     with _evaluating(settings):
