@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ranef.families.table import find_family
 from ranef.mixed_model.generalized import build_generalized
-from ranef.posterior.source import stored_rows
-from ranef.priors import parse_prior
+from ranef.posterior.source import stored_priors, stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,8 +56,7 @@ def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Gener
     DataError
         If the file was written without its rows, or they cannot be read.
     """
-    frame = stored_rows(rows)
-    stated = {name: parse_prior(text) for name, text in json.loads(attrs["stated"]).items()}
+    frame, stated = stored_rows(rows), stored_priors(attrs, "stated")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
         return GeneralizedSource(

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.mixed_model.model import ModelSpec
 
-__all__ = ["GROUP", "Source", "read_source", "rows_of", "stored_rows"]
+__all__ = ["GROUP", "Source", "read_source", "rows_of", "stored_priors", "stored_rows"]
 
 # Group of the tree that holds the rows, by ArviZ's name for what is given.
 GROUP = "constant_data"
+# What goes wrong in files that something else has written to since.
+_UNREADABLE = (KeyError, ValueError, TypeError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
     DataError
         If the file was written without its rows, or they cannot be read.
     """
-    frame = stored_rows(rows)
-    priors = {name: parse_prior(text) for name, text in json.loads(attrs["priors"]).items()}
+    frame, priors = stored_rows(rows), stored_priors(attrs, "priors")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
         return Source(
@@ -131,11 +132,29 @@ def stored_rows(rows: xr.Dataset | None) -> pd.DataFrame:
         }
         index = rows["index"].to_numpy() if "index" in rows else np.arange(rows.sizes["__obs__"])
         return pd.DataFrame(columns).set_axis(index)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise DataError(
-            f"The rows stored with this fit cannot be read ({type(error).__name__}), so only its "
-            "draws and tables are at hand; fit again for predictions and comparisons."
-        ) from None
+    except _UNREADABLE as error:
+        raise _told(error) from None
+
+
+def stored_priors(attrs: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """Read priors by parameter from an attribute of a fit's tree.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read.
+    """
+    try:
+        return {key: parse_prior(text) for key, text in json.loads(attrs[name]).items()}
+    except _UNREADABLE as error:
+        raise _told(error) from None
+
+
+def _told(error: Exception) -> DataError:
+    return DataError(
+        f"The rows stored with this fit cannot be read ({type(error).__name__}), so only its "
+        "draws and tables are at hand; fit again for predictions and comparisons."
+    )
 
 
 def _written(values: pd.Series[Any]) -> tuple[Any, dict[str, str]]:
