@@ -238,6 +238,10 @@ class IntegratedPosterior:
 
         With the expected information of a row where links are not canonical.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._curvature(v)
+
+    def _curvature(self, v: Array) -> Array:
         rows, k = self.model.rows, self.model.rows.linear
         (block,) = self.blocks(v[None])
         fan = self.fan(block)

@@ -115,7 +115,10 @@ def climb_linear(target: IntegratedPosterior, theta: Array, begin: Array) -> Pea
             length /= 2
         if not moved:
             break
-    curvature = _definite(target.curvature(v))
+    curvature = target.curvature(v)
+    if not np.isfinite(curvature).all():  # so far out that no mass can be told
+        return Peak(v[:k], np.eye(k), -np.inf)
+    curvature = _definite(curvature)
     root = np.linalg.cholesky(np.linalg.inv(curvature))
     log_mass = float(value[0] + np.log(np.diag(root)).sum())
     return Peak(v[:k], root, log_mass)
@@ -193,5 +196,6 @@ def _mean(target: IntegratedPosterior, theta: Array, peak: Peak, noise: Array) -
         if not there.any():
             break
         average = slopes[there, :k].mean(axis=0)
-        place = place + peak.root @ (peak.root.T @ average)
+        # In SDs; an exponential of a few points far out may be larger than all else.
+        place = place + peak.root @ np.clip(peak.root.T @ average, -1.0, 1.0)
     return np.asarray(place)
