@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.posterior import Posterior
 
-__all__ = ["effects"]
+__all__ = ["effects", "level_pair"]
 
 
 def effects(
@@ -102,6 +102,24 @@ def effects(
     return table
 
 
+def level_pair(pair: object) -> list[str]:
+    """Names of the two levels that are to be compared.
+
+    Raises
+    ------
+    DataError
+        If there are not two, or they are the same.
+    """
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise DataError(
+            f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
+        )
+    names = list(level_names(pair))
+    if names[0] == names[1]:
+        raise DataError(f"compare names {names[0]!r} twice; two different levels are expected.")
+    return names
+
+
 def _compared(
     posterior: PosteriorDraws,
     names: list[str],
@@ -114,16 +132,10 @@ def _compared(
     import pandas as pd
 
     model = posterior.target.model
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise DataError(
-            f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
-        )
+    wanted = level_pair(pair)
     low, high = check_prob(prob)
     where = places(posterior)
     rows = {}
-    wanted = list(level_names(pair))
-    if wanted[0] == wanted[1]:
-        raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
     for name in names:
         levels = model.spec.factors[where[name][0]].levels
         missing = [level for level in wanted if level not in levels]

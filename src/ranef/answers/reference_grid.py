@@ -88,7 +88,7 @@ class FixedPart:
         Those that stand in it as factors.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source[Any]) -> None:
         self._spec = spec = source.model.spec
         self.used = set(spec.fixed_names)
         frame = source.rows.frame
@@ -122,7 +122,7 @@ class FixedPart:
         return np.ascontiguousarray(whole[:, list(fixed.kept)]), np.asarray(lost)
 
 
-def group_squares(source: Source, at: Mapping[str, Any]) -> tuple[Array, ...]:
+def group_squares(source: Source[Any], at: Mapping[str, Any]) -> tuple[Array, ...]:
     """Mean over rows of z z' of each group term with some columns held, shape (q, q) each.
 
     Parameters

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ranef.answers.variance_components import VarianceParts
     from ranef.common.array_types import Array, IntArray, Seed
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
     from ranef.posterior.posterior import Posterior
     from ranef.posterior.source import Source
@@ -245,7 +246,10 @@ def coefficients_of_variation(parts: VarianceParts, mean: Array) -> dict[str, Ar
 
 
 def _fitted_share(
-    posterior: PosteriorDraws, source: Source, parts: VarianceParts, rng: np.random.Generator
+    posterior: PosteriorDraws,
+    source: Source[ModelSpec],
+    parts: VarianceParts,
+    rng: np.random.Generator,
 ) -> Array:
     """Bayesian R2 with group effects at jointly drawn effects; large data use every k-th draw."""
     model, rows = source.model, source.rows
@@ -263,7 +267,7 @@ def _replicates(k: int | list[int]) -> list[int]:
     return [whole_number("k", value) for value in values]
 
 
-def _residual(source: Source) -> str:
+def _residual(source: Source[ModelSpec]) -> str:
     """Say what the residual variance is."""
     if source.model.spec.sigma is not None:
         return "mean over rows of the squared known standard errors"

@@ -83,10 +83,9 @@ def _seed(result: str) -> Callable[[_F], _F]:
 @click.option("--se", default=None, metavar="COLUMN", help="Known standard errors, by row.")
 @click.option(
     "--family",
-    type=click.Choice(["gaussian", "bernoulli", "binomial", "poisson", "negativebinomial"]),
     default="gaussian",
     show_default=True,
-    help="What the response is.",
+    help="What the response is: gaussian, bernoulli, binomial, poisson, negativebinomial.",
 )
 @click.option("--link", default=None, help="Link of the family; its usual one by default.")
 @click.option("--trials", default=None, metavar="COLUMN", help="Numbers of trials, for binomial.")

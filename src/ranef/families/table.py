@@ -18,7 +18,6 @@ FAMILIES: dict[str, Any] = {f.name: f for f in (Bernoulli, Binomial, Poisson, Ne
 
 # What other packages call them.
 _ALSO = {
-    "bernoulli": "bernoulli",
     "binary": "bernoulli",
     "logistic": "bernoulli",
     "negbinomial": "negativebinomial",

@@ -13,7 +13,6 @@ from ranef.answers.generalized.evidence import log_marginal_likelihood as _log_m
 from ranef.answers.generalized.evidence import recorded_mass as _recorded_mass
 from ranef.answers.generalized.loo import loo as _loo
 from ranef.answers.generalized.plots import GeneralizedPlots
-from ranef.answers.generalized.predict import fitted as _fitted
 from ranef.answers.generalized.predict import predict as _predict
 from ranef.answers.generalized.variance_shares import variance_shares as _variance_shares
 from ranef.answers.probability import probability as _probability
@@ -23,7 +22,7 @@ from ranef.families.table import find_family
 from ranef.fitting.result import Fit
 from ranef.mixed_model.generalized import build_generalized
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
-from ranef.posterior.generalized_source import GeneralizedSource
+from ranef.posterior.source import Source
 from ranef.posterior.tree import to_tree
 from ranef.samplers.generalized.sampler import sample_generalized
 from ranef.version import __version__
@@ -76,7 +75,6 @@ class GeneralizedFit(GeneralizedPosterior, Fit):
     contrast = _contrast
     marginal_means = _marginal_means
     predict = _predict
-    fitted = _fitted
     check = _check
     loo = _loo  # type: ignore[assignment]
     log_marginal_likelihood = _log_marginal
@@ -153,4 +151,4 @@ def fit_generalized(
             **{k: v for k, v in optional.items() if v is not None},
         },
     )
-    return GeneralizedFit(tree, GeneralizedSource(model, rows))
+    return GeneralizedFit(tree, Source(model, rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from ranef.formula.rows import Rows
     from ranef.formula.spec import ColumnType, DesignSpec
 
-__all__ = ["DesignRows", "Groups", "Kind", "encode", "fitted_rows", "new_rows", "undetermined"]
+__all__ = [
+    "DesignRows",
+    "Groups",
+    "Kind",
+    "encode",
+    "fitted_rows",
+    "in_new_groups",
+    "new_rows",
+    "undetermined",
+]
 
 Kind = Literal["mean", "response"]
 Groups = Literal["conditional", "marginal", "new"]
@@ -196,6 +205,13 @@ def new_rows(spec: DesignSpec, data: Any, kind: Kind, groups: Groups) -> DesignR
         weights=_weights(spec, frame) if kind == "response" else None,
         frame=kept,
     )
+
+
+def in_new_groups(rows: DesignRows, spec: DesignSpec) -> DesignRows:
+    """The same rows in other groups, as many of each factor as the data had."""
+    levels = tuple(f.levels for f in spec.factors)
+    codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
+    return replace(rows, codes=codes, new_levels=levels)
 
 
 def encode(part: Any, spec: DesignSpec, frame: pd.DataFrame) -> Array:

@@ -74,13 +74,6 @@ class CoefficientPriors:
         bend = np.where(heavy, (df + 1) / (df + z * z), 1.0) / self.sd**2
         return np.asarray((self.rows.T * bend) @ self.rows)
 
-    def draw(self, rng: np.random.Generator, n: int) -> Array:
-        """Coefficients (n, p) from the prior."""
-        z = rng.standard_normal((n, len(self.mean)))
-        for j in np.flatnonzero(np.isfinite(self.df)):
-            z[:, j] = rng.standard_t(self.df[j], n)
-        return np.asarray(np.linalg.solve(self.rows, (self.mean + self.sd * z).T).T)
-
 
 def assign_coefficient_priors(
     by_name: Mapping[str, Any], names: Sequence[str], X: Array, location: float

@@ -1,4 +1,4 @@
-"""Models of responses that are not normal: data, family and priors, joined (mathematics.md, 10)."""
+"""Models of responses that are not normal: data, family and priors (mathematics.md, 4.8)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ranef.mixed_model.assign_priors import sort_priors
 from ranef.mixed_model.coefficient_priors import assign_coefficient_priors
 from ranef.mixed_model.family import Generalized
 from ranef.mixed_model.model import check_names
-from ranef.mixed_model.parameters import ParameterVector, correlation_label
+from ranef.mixed_model.parameters import ParameterVector
 from ranef.priors import scale_prior
 
 if TYPE_CHECKING:
@@ -78,25 +78,13 @@ class GeneralizedModel:
         """The improper priors by parameter, as text: none, they are refused."""
         return {}
 
-    def scale_texts(self) -> dict[str, str]:
-        """Priors of standard deviations, correlations and the family's own parameters."""
-        texts: dict[str, str] = {}
-        for term in self.parameters.terms:
-            if term.wishart is not None:
-                texts[term.label] = term.wishart.text
-                continue
-            texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
-            if term.correlations:
-                texts[correlation_label(term.label)] = f"lkj({term.lkj_eta:g})"
-        return texts | {n: s.text for n, s in self.parameters.family.scales.items()}
-
     def prior_texts(self) -> dict[str, str]:
         """Every prior by parameter, as tables show it."""
-        return {**self.coefficients.texts, **self.scale_texts()}
+        return {**self.coefficients.texts, **self.parameters.prior_texts()}
 
     def stated_texts(self) -> dict[str, str]:
         """Priors that build the same model again: stated coefficients, and all scales."""
-        return {**self.coefficients.stated, **self.scale_texts()}
+        return {**self.coefficients.stated, **self.parameters.prior_texts()}
 
 
 def build_generalized(

@@ -29,7 +29,6 @@ from ranef.priors import (
     coefficient_prior,
     flat,
 )
-from ranef.priors.joint import SHARES, TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,18 +103,7 @@ class ModelSpec:
     def prior_texts(self) -> dict[str, str]:
         """Every prior by parameter, as text that `parse_prior` reads back."""
         texts = {n: c.text for n, c in zip(self.names, self.coefficients, strict=True)}
-        shares = self.parameters.shares
-        for term in self.parameters.terms:
-            if term.wishart is not None:
-                texts[term.label] = term.wishart.text
-                continue
-            if shares is None:
-                texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=True)}
-            if term.correlations:
-                texts[correlation_label(term.label)] = f"lkj({term.lkj_eta:g})"
-        if shares is not None:
-            return {**texts, TOTAL: shares.total.text, SHARES: shares.text}
-        return texts | {name: s.text for name, s in self.parameters.family.scales.items()}
+        return texts | self.parameters.prior_texts()
 
 
 def build_model(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ranef.mixed_model.covariance import IDENTITY
 from ranef.numerics.correlations import correlation_root, draw_lkj, log_lkj, partial_correlations
-from ranef.priors.joint import TOTAL
+from ranef.priors.joint import SHARES, TOTAL
 from ranef.priors.scale import derivative
 
 if TYPE_CHECKING:
@@ -164,6 +164,21 @@ class ParameterVector:
         if self.shares is not None:
             return {**out, TOTAL: self.shares.total}
         return out | dict(self.family.scales)
+
+    def prior_texts(self) -> dict[str, str]:
+        """Priors of SDs, correlations and the family's own, as text that `parse_prior` reads."""
+        texts: dict[str, str] = {}
+        for term in self.terms:
+            if term.wishart is not None:
+                texts[term.label] = term.wishart.text
+                continue
+            # Where shares of a total cover them, SDs have no priors of their own.
+            texts |= {n: s.text for n, s in zip(term.names, term.scales, strict=False)}
+            if term.correlations:
+                texts[correlation_label(term.label)] = f"lkj({term.lkj_eta:g})"
+        if self.shares is not None:
+            return {**texts, TOTAL: self.shares.total.text, SHARES: self.shares.text}
+        return texts | {name: s.text for name, s in self.family.scales.items()}
 
     def log_sigma(self, theta: Array) -> Array:
         """Log sigma at vectors (..., d), known or not, shape (...)."""

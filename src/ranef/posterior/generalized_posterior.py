@@ -6,11 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ranef.posterior.generalized_draws import GeneralizedDraws, generalized_draws
-from ranef.posterior.generalized_source import GeneralizedSource, read_generalized
+from ranef.posterior.generalized_source import read_generalized
 from ranef.posterior.posterior import Posterior
+from ranef.posterior.source import Source
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from ranef.mixed_model.generalized import GeneralizedModel
 
 __all__ = ["GeneralizedPosterior"]
 
@@ -20,24 +21,14 @@ class GeneralizedPosterior(Posterior):
 
     Parameters
     ----------
-    draws
-        A DataTree as `ranef.fit` makes it.
-    source
-        Model and rows, or the stored rows to build them from when they are asked for.
+    draws, source
+        As of `ranef.Fit`.
     """
 
-    _source: GeneralizedSource | xr.Dataset | None  # type: ignore[assignment]
-
-    def __init__(
-        self, draws: xr.DataTree, source: GeneralizedSource | xr.Dataset | None = None
-    ) -> None:
-        self.draws = draws
-        self._source = source
-
     @property
-    def source(self) -> GeneralizedSource:  # type: ignore[override]
+    def source(self) -> Source[GeneralizedModel]:  # type: ignore[override]
         """The model and its rows, as the engine holds them."""
-        if not isinstance(self._source, GeneralizedSource):
+        if not isinstance(self._source, Source):
             self._source = read_generalized(self.draws.attrs, self._source)
         return self._source
 

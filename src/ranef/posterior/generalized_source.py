@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ranef.families.table import find_family
 from ranef.mixed_model.generalized import build_generalized
-from ranef.posterior.source import stored_priors, stored_rows
+from ranef.posterior.source import Source, stored_priors, stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import xarray as xr
 
-    from ranef.formula.rows import Rows
     from ranef.mixed_model.generalized import GeneralizedModel
 
-__all__ = ["GeneralizedSource", "read_generalized"]
+__all__ = ["read_generalized"]
 
 
-@dataclass(frozen=True)
-class GeneralizedSource:
-    """A model of another family and the rows it was made from.
-
-    Attributes
-    ----------
-    model
-        Data, family and priors.
-    rows
-        The rows, evaluated.
-    """
-
-    model: GeneralizedModel
-    rows: Rows
-
-
-def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> GeneralizedSource:
+def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source[GeneralizedModel]:
     """Build the model again from a saved fit.
 
     Parameters
@@ -49,7 +31,7 @@ def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Gener
 
     Returns
     -------
-    GeneralizedSource
+    Source
 
     Raises
     ------
@@ -59,7 +41,7 @@ def read_generalized(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Gener
     frame, stated = stored_rows(rows), stored_priors(attrs, "stated")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what there was to say was said when it was fitted
-        return GeneralizedSource(
+        return Source(
             *build_generalized(
                 str(attrs["formula"]),
                 frame,

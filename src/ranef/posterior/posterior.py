@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ranef.common.array_types import Seed
+    from ranef.mixed_model.model import ModelSpec
     from ranef.posterior.draws import PosteriorDraws
 
 __all__ = ["Posterior"]
@@ -36,12 +37,12 @@ class Posterior:
         As of `ranef.Fit`.
     """
 
-    def __init__(self, draws: xr.DataTree, source: Source | xr.Dataset | None = None) -> None:
+    def __init__(self, draws: xr.DataTree, source: Source[Any] | xr.Dataset | None = None) -> None:
         self.draws = draws
         self._source = source
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Source[ModelSpec]:
         """The model and its rows, as the engine holds them."""
         if not isinstance(self._source, Source):
             self._source = read_source(self.draws.attrs, self._source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -32,9 +32,12 @@ GROUP = "constant_data"
 _UNREADABLE = (KeyError, ValueError, TypeError, IndexError)
 
 
+Model = TypeVar("Model")
+
+
 @dataclass(frozen=True)
-class Source:
-    """A model and the rows it was made from.
+class Source(Generic[Model]):
+    """A model, Gaussian or of another family, and the rows it was made from.
 
     Attributes
     ----------
@@ -44,7 +47,7 @@ class Source:
         The rows, evaluated.
     """
 
-    model: ModelSpec
+    model: Model
     rows: Rows
 
 
@@ -75,7 +78,7 @@ def rows_of(rows: Rows) -> xr.Dataset:
     return xr.Dataset(variables)
 
 
-def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source:
+def read_source(attrs: Mapping[Any, Any], rows: xr.Dataset | None) -> Source[ModelSpec]:
     """Build the model again from a saved fit.
 
     Parameters

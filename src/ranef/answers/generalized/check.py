@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ranef.answers.generalized.linear_predictor import design_of, draw_rows
@@ -10,6 +9,7 @@ from ranef.answers.prediction.check import PredictiveCheck, apply_statistics, st
 from ranef.common import budget
 from ranef.common.arguments import choice, share, whole_number
 from ranef.common.random_streams import split_stream
+from ranef.formula.new_rows import in_new_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,9 +65,7 @@ def check(
     source, drawn = fit.source, fit.posterior_draws
     rows, trials = design_of(source, None, "conditional", trials=True)
     if groups == "new":
-        levels = tuple(f.levels for f in source.model.spec.factors)
-        codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
-        rows = replace(rows, codes=codes, new_levels=levels)
+        rows = in_new_groups(rows, source.model.spec)
     count = min(whole_number("replications", replications), len(drawn.beta))
     effects, rest = split_stream(rng, 2)
     some = drawn.take(budget.evenly(len(drawn.beta), count))

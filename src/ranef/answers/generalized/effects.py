@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ranef.answers.effects import level_pair
 from ranef.common import budget
-from ranef.common.arguments import brief, flag, number
+from ranef.common.arguments import flag, number
 from ranef.errors import DataError, nearest
-from ranef.formula.labels import level_names
 from ranef.posterior.summary import check_prob, describe, effects_table, percent
 
 if TYPE_CHECKING:
@@ -89,14 +89,7 @@ def _compared(
     """Tabulate the difference of two levels, one row for each effect that has both."""
     import pandas as pd
 
-    model, rows = fit.source.model, {}
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise DataError(
-            f"compare is {brief(pair)}; two levels are expected, e.g. compare=('308', '309')."
-        )
-    wanted = list(level_names(pair))
-    if wanted[0] == wanted[1]:
-        raise DataError(f"compare names {wanted[0]!r} twice; two different levels are expected.")
+    model, rows, wanted = fit.source.model, {}, level_pair(pair)
     known: list[str] = []
     for column in model.spec.effect_columns:
         name, levels = column.name, model.spec.factors[column.factor].levels

@@ -17,8 +17,9 @@ from ranef.formula.new_rows import fitted_rows, new_rows
 if TYPE_CHECKING:
     from ranef.common.array_types import Array
     from ranef.formula.new_rows import DesignRows, Groups
+    from ranef.mixed_model.generalized import GeneralizedModel
     from ranef.posterior.generalized_draws import GeneralizedDraws
-    from ranef.posterior.generalized_source import GeneralizedSource
+    from ranef.posterior.source import Source
 
 __all__ = ["RowDraws", "design_of", "draw_rows"]
 
@@ -51,7 +52,7 @@ class RowDraws:
 
 
 def design_of(
-    source: GeneralizedSource, new: Any, groups: Groups, *, trials: bool
+    source: Source[GeneralizedModel], new: Any, groups: Groups, *, trials: bool
 ) -> tuple[DesignRows, Array]:
     """The rows to predict, and their trials, shape (m,).
 

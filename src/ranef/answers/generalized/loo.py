@@ -2,7 +2,7 @@
 
 Given coefficients and variance parameters a row's density without itself is an average over the
 nodes of its group's integral, `1 / E[1 / f_j(b)]` over the effect given all rows; what remains for
-importance weights is the few parameters (mathematics.md, 5.2 and 10).
+importance weights is the few parameters (mathematics.md, 5.2 and 4.8).
 """
 
 from __future__ import annotations

@@ -12,13 +12,11 @@ from ranef.common.arguments import choice, flag, share
 from ranef.common.random_streams import split_stream
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ranef.answers.generalized.linear_predictor import RowDraws
     from ranef.common.array_types import Array, Seed
     from ranef.posterior.generalized_posterior import GeneralizedPosterior
 
-__all__ = ["fitted", "predict"]
+__all__ = ["predict"]
 
 _KINDS, _GROUPS = ("mean", "linear", "response"), ("conditional", "new", "marginal")
 # Nodes of the average over new groups, and their reach in SDs.
@@ -102,24 +100,6 @@ def _observed(y: Array | None, kind: str, trials: Array, fit: GeneralizedPosteri
     if kind == "mean" and fit.source.model.response.takes_trials:
         return np.divide(y, trials, out=np.full_like(y, np.nan), where=trials > 0)
     return y
-
-
-def fitted(fit: GeneralizedPosterior, interval: float = 0.95, *, seed: Seed = None) -> pd.DataFrame:
-    """Fitted values: the mean of every row of the data, given its group's effect.
-
-    Parameters
-    ----------
-    interval
-        Probability of the equal-tailed interval.
-    seed
-        As in `predict`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns mean, sd, lower, upper, one row for each complete row of the data.
-    """
-    return predict(fit, interval=interval, seed=seed).table()
 
 
 def _values(row_draws: RowDraws, kind: str, trials: Array, rng: np.random.Generator) -> Array:

@@ -7,7 +7,7 @@ Statistica Sinica 6) (mathematics.md, 5.4).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,7 @@ from ranef.common.figures import panels, shade_key, with_legend
 from ranef.common.progress import track
 from ranef.common.random_streams import split_stream
 from ranef.errors import DataError, nearest
-from ranef.formula.new_rows import fitted_rows
+from ranef.formula.new_rows import fitted_rows, in_new_groups
 from ranef.formula.parse import parse_formula
 from ranef.posterior.summary import decimals, shown
 
@@ -222,9 +222,7 @@ def check(
         raise DataError("statistics is empty; at least one is expected, e.g. ['max'].")
     rows = fitted_rows(source.rows, "response", "conditional")
     if groups == "new":
-        levels = tuple(f.levels for f in source.model.spec.factors)
-        codes = tuple(c + len(names) for c, names in zip(rows.codes, levels, strict=True))
-        rows = replace(rows, codes=codes, new_levels=levels)
+        rows = in_new_groups(rows, source.model.spec)
     n = len(drawn.theta)
     use = budget.evenly(n, min(replications, n))
     effects, rest = split_stream(rng, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
@@ -321,7 +321,13 @@ def predict(
     )
 
 
-def fitted(fit: Posterior, interval: float = 0.95, *, seed: Seed = None) -> pd.DataFrame:
+class _Predicts(Protocol):
+    """A fit of any family."""
+
+    def predict(self, *, interval: float, seed: Seed) -> Prediction: ...
+
+
+def fitted(fit: _Predicts, interval: float = 0.95, *, seed: Seed = None) -> pd.DataFrame:
     """Fitted values: the mean of every row of the data, given its groups' effects.
 
     Parameters
@@ -337,7 +343,7 @@ def fitted(fit: Posterior, interval: float = 0.95, *, seed: Seed = None) -> pd.D
         Columns mean, sd, lower, upper, one row for each complete row of the data, numbered from
         0: rows with missing values are left out, as in the fit.
     """
-    return predict(fit, interval=interval, seed=seed).table()
+    return fit.predict(interval=interval, seed=seed).table()
 
 
 def _summary(

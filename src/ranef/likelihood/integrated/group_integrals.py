@@ -1,4 +1,4 @@
-"""Integrals over one effect for each group, by the trapezoid rule (mathematics.md, 10).
+"""Integrals over one effect for each group, by the trapezoid rule (mathematics.md, 4.8).
 
 With b = sd u and u standard normal beforehand, a group's integrand in u has a single peak of some
 mode and width. Nodes lie evenly about it; for smooth integrands that fall off at both ends the

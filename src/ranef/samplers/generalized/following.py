@@ -2,7 +2,7 @@
 
 The larger the effects, the less is known of an intercept: the posterior of coefficients and log SD
 is a funnel, which no ellipse covers. Given the log SD the coefficients are nearly normal, so in
-units of that normal distribution the funnel is gone (mathematics.md, 10).
+units of that normal distribution the funnel is gone (mathematics.md, 4.8).
 """
 
 from __future__ import annotations

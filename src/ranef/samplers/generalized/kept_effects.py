@@ -9,8 +9,6 @@ import numpy as np
 from ranef.common.random_streams import split_stream
 from ranef.likelihood.integrated.posterior import first_guess
 from ranef.numerics.modes import find_modes
-from ranef.samplers.annealed.fit_proposal import proposal_at
-from ranef.samplers.annealed.particles import weighted
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.generalized.conditional_normal import climb_linear, fit_conditional
 from ranef.samplers.generalized.landscape import (
@@ -18,6 +16,7 @@ from ranef.samplers.generalized.landscape import (
     TOLERANCE,
     GeneralizedLandscape,
     start_at,
+    weigh_about,
 )
 from ranef.samplers.tails import TailTransform
 
@@ -116,14 +115,11 @@ def _weighted_moments(
 
     Laplace's approximation may be far too wide on one side, as for an alpha without end.
     """
-    proposal = proposal_at(landscape.modes, landscape.free)
-    y = proposal.draw(_MOMENTS, rng)
-    log_weight = landscape.log_density(y) - proposal.log_density(y)
+    y, weight, share = weigh_about(landscape, _MOMENTS, rng)
     p = len(landscape.target.model.names)
     t = y[:, p : y.shape[1] - landscape.free]
-    if not np.isfinite(log_weight).any():
-        return 0.0, t.mean(axis=0), np.cov(t.T, ddof=0) / 4  # nearer to the center
-    weight, share = weighted(log_weight)
     center = weight @ t
     gap = t - center
-    return share, center, (weight[:, None] * gap).T @ gap + 1e-4 * np.eye(t.shape[1])
+    spread = (weight[:, None] * gap).T @ gap
+    # Where no point has a density, nearer to the center.
+    return share, center, spread + 1e-4 * np.eye(t.shape[1]) if share else spread / 4

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from ranef.samplers.annealed.fit_proposal import proposal_at
+from ranef.samplers.annealed.particles import weighted
 from ranef.samplers.generalized.group_effects import effect_moments, sample_group_effects
 from ranef.samplers.sample import PosteriorSample
 
@@ -24,6 +26,7 @@ __all__ = [
     "GeneralizedLandscape",
     "LinearCoordinates",
     "start_at",
+    "weigh_about",
 ]
 
 # Nats that a quadrature rule may be off at points of the posterior, and how many points tell.
@@ -161,6 +164,21 @@ def _kept_effects(
         if name in settings.effects:
             effects[name] = drawn.reshape(*shape, -1)
     return effects, moments
+
+
+def weigh_about(
+    landscape: GeneralizedLandscape, n: int, rng: np.random.Generator
+) -> tuple[Array, Array, float]:
+    """Points about the mode (n, d), their weights (n,) and the share of draws they are worth.
+
+    Of points none of which has a density, weights are even and worth nothing.
+    """
+    proposal = proposal_at(landscape.modes, landscape.free)
+    y = proposal.draw(n, rng)
+    log_weight = landscape.log_density(y) - proposal.log_density(y)
+    if not np.isfinite(log_weight).any():
+        return y, np.full(n, 1 / n), 0.0
+    return y, *weighted(log_weight)
 
 
 def start_at(model: GeneralizedModel, sd: float) -> Array:

@@ -8,8 +8,6 @@ import numpy as np
 
 from ranef.likelihood.integrated.posterior import first_guess
 from ranef.numerics.modes import find_modes
-from ranef.samplers.annealed.fit_proposal import proposal_at
-from ranef.samplers.annealed.particles import weighted
 from ranef.samplers.bounds import bounds_of
 from ranef.samplers.generalized.following import follow, stay
 from ranef.samplers.generalized.landscape import (
@@ -17,6 +15,7 @@ from ranef.samplers.generalized.landscape import (
     TOLERANCE,
     GeneralizedLandscape,
     start_at,
+    weigh_about,
 )
 from ranef.samplers.tails import TailTransform
 
@@ -82,11 +81,4 @@ def explore_one(model: GeneralizedModel, rng: np.random.Generator) -> Generalize
         shape[p:, p:] = spread
         tried.append(GeneralizedLandscape(target, tails, following, [(begin, shape)]))
     # Far out a polynomial may lead astray; a few points tell which coordinates are best.
-    return max(tried, key=lambda landscape: _worth(landscape, rng))
-
-
-def _worth(landscape: GeneralizedLandscape, rng: np.random.Generator) -> float:
-    """Share of independent draws that points about the mode are worth in these coordinates."""
-    proposal = proposal_at(landscape.modes)
-    y = proposal.draw(_TRIED, rng)
-    return weighted(landscape.log_density(y) - proposal.log_density(y))[1]
+    return max(tried, key=lambda landscape: weigh_about(landscape, _TRIED, rng)[2])
